@@ -1,0 +1,23 @@
+#![doc = include_str!("README.md")]
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    model::{EnvironmentName, Notice},
+    pipeline::Kind,
+};
+
+/// Tells people something.
+pub trait Channel: Send + Sync {
+    /// Delivers one notice; the error is a sentence, and only ever a warning.
+    fn tell<'a>(&'a self, environment: &'a EnvironmentName, notice: &'a Notice) -> BoxFuture<'a, Result<(), String>>;
+}
+
+/// One kind of channel: what the pipeline room needs of it, and how it is made from a checked configuration.
+pub struct Entry {
+    pub kind: Kind,
+    pub build: fn(&serde_json::Value) -> Result<Box<dyn Channel>, serde_json::Error>,
+}
+
+/// Every kind of channel.
+pub const ALL: &[Entry] = &[];

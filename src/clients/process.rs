@@ -1,0 +1,330 @@
+//! Runs programs: a clean environment, a deadline, a whole process group killed at it, output captured with a limit
+//! and with secrets taken out.
+
+use std::{
+    collections::BTreeMap,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::{Child, Command},
+};
+
+use crate::model::Span;
+
+/// A program to run.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub argv: Vec<String>,
+    pub dir: Option<PathBuf>,
+    /// Added to the clean environment.
+    pub env: BTreeMap<String, String>,
+    /// Variables taken over from our own environment, when set there. Their values are secrets: they are taken out of
+    /// the output.
+    pub secrets: Vec<String>,
+    /// Our own whole environment instead of a clean one; for `git`, which needs the runner's credentials.
+    pub inherit_env: bool,
+    pub input: Vec<u8>,
+    pub timeout: Span,
+}
+
+/// Variables every program gets, when they are set: without them hardly any tool starts.
+const KEPT_VARIABLES: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "XDG_CACHE_HOME",
+    "XDG_RUNTIME_DIR",
+];
+
+/// What is kept of each output stream, at its end; the rest is counted.
+pub const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
+
+/// How a program ended.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    pub ending: RanEnding,
+    /// The last part of what it printed, secrets taken out, invalid UTF-8 replaced.
+    pub stdout: String,
+    pub stderr: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RanEnding {
+    Exit(i32),
+    Signal(i32),
+    /// Killed, with all of its process group, at the deadline.
+    TimedOut(Span),
+}
+
+/// The program could not be run at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("there is no command to run")]
+    Empty,
+    #[error("cannot start `{program}`")]
+    Start {
+        program: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("lost `{program}` while waiting for it")]
+    Wait {
+        program: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Ran {
+    pub fn succeeded(&self) -> bool {
+        self.ending == RanEnding::Exit(0)
+    }
+
+    /// One sentence on how it ended, with the last line it said.
+    pub fn sentence(&self, program: &str) -> String {
+        let ending = match &self.ending {
+            RanEnding::Exit(code) => format!("`{program}` exited with {code}"),
+            RanEnding::Signal(signal) => format!("`{program}` was killed by signal {signal}"),
+            RanEnding::TimedOut(after) => format!("`{program}` was killed after its time-out of {after}"),
+        };
+        let last = |text: &str| text.lines().rev().map(str::trim).find(|l| !l.is_empty()).map(str::to_owned);
+        match last(&self.stderr).or_else(|| last(&self.stdout)) {
+            Some(line) if line.chars().count() > 300 => {
+                format!("{ending}: {}…", line.chars().take(300).collect::<String>())
+            }
+            Some(line) => format!("{ending}: {line}"),
+            None => ending,
+        }
+    }
+}
+
+impl Program {
+    pub fn new(argv: impl IntoIterator<Item = impl Into<String>>, timeout: Span) -> Program {
+        Program {
+            argv: argv.into_iter().map(Into::into).collect(),
+            dir: None,
+            env: BTreeMap::new(),
+            secrets: Vec::new(),
+            inherit_env: false,
+            input: Vec::new(),
+            timeout,
+        }
+    }
+
+    pub fn in_dir(mut self, dir: &Path) -> Program {
+        self.dir = Some(dir.to_owned());
+        self
+    }
+
+    pub fn name(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+
+    /// Runs it to its end or its deadline; either way nothing of its process group is left behind.
+    pub async fn run(&self) -> Result<Ran, ProcessError> {
+        let redaction = Redaction::of_variables(&self.secrets);
+        let mut child = self.start()?;
+        // Grandchildren may outlive the leader and hold the pipes open: the whole group goes in every case, also when
+        // this future is dropped.
+        let group = Group::of(&child);
+        if let Some(mut stdin) = child.stdin.take() {
+            let input = self.input.clone();
+            // A program that does not read its input is no fault; the write then fails and is forgotten.
+            tokio::spawn(async move {
+                let _ = stdin.write_all(&input).await;
+            });
+        }
+        let stdout = tokio::spawn(tail(child.stdout.take()));
+        let stderr = tokio::spawn(tail(child.stderr.take()));
+        let waited = tokio::time::timeout(self.timeout.as_duration(), child.wait()).await;
+        drop(group);
+        let ending = match waited {
+            Ok(status) => {
+                let status = status.map_err(|source| ProcessError::Wait { program: self.name().to_owned(), source })?;
+                match (status.code(), status.signal()) {
+                    (Some(code), _) => RanEnding::Exit(code),
+                    (None, signal) => RanEnding::Signal(signal.unwrap_or(0)),
+                }
+            }
+            Err(_) => {
+                let _ = child.wait().await;
+                RanEnding::TimedOut(self.timeout)
+            }
+        };
+        let text = |bytes: Vec<u8>| redaction.apply(&String::from_utf8_lossy(&bytes));
+        Ok(Ran {
+            ending,
+            stdout: text(stdout.await.unwrap_or_default()),
+            stderr: text(stderr.await.unwrap_or_default()),
+        })
+    }
+
+    fn start(&self) -> Result<Child, ProcessError> {
+        let (program, arguments) = self.argv.split_first().ok_or(ProcessError::Empty)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        if !self.inherit_env {
+            command.env_clear();
+            let kept = KEPT_VARIABLES.iter().copied().chain(self.secrets.iter().map(String::as_str));
+            command.envs(kept.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))));
+        }
+        command.envs(&self.env).process_group(0).kill_on_drop(true);
+        command.spawn().map_err(|source| ProcessError::Start { program: program.clone(), source })
+    }
+}
+
+/// A process group that is killed when this is dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// The group that the child leads, because it was started as a leader.
+    fn of(child: &Child) -> Group {
+        Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Already gone is what we want.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Reads to the end and keeps the last part.
+async fn tail(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let Some(mut stream) = stream else { return Vec::new() };
+    let mut kept = Vec::new();
+    let mut chunk = vec![0; 16 * 1024];
+    let mut dropped = 0;
+    while let Ok(n) = stream.read(&mut chunk).await {
+        if n == 0 {
+            break;
+        }
+        kept.extend_from_slice(&chunk[..n]);
+        if kept.len() > 2 * OUTPUT_KEPT_BYTES {
+            let cut = kept.len() - OUTPUT_KEPT_BYTES;
+            kept.drain(..cut);
+            dropped += cut;
+        }
+    }
+    if kept.len() > OUTPUT_KEPT_BYTES {
+        let cut = kept.len() - OUTPUT_KEPT_BYTES;
+        kept.drain(..cut);
+        dropped += cut;
+    }
+    if dropped > 0 {
+        let mut marked = format!("[{dropped} bytes before this]\n").into_bytes();
+        marked.append(&mut kept);
+        return marked;
+    }
+    kept
+}
+
+/// Takes secrets out of text.
+#[derive(Debug, Clone, Default)]
+pub struct Redaction(Arc<Vec<String>>);
+
+/// A shorter value would blank out ordinary words.
+const SECRET_LENGTH_MIN: usize = 4;
+
+impl Redaction {
+    /// Hides the values that these environment variables have.
+    pub fn of_variables(names: &[String]) -> Redaction {
+        Redaction::of_values(names.iter().filter_map(|name| std::env::var(name).ok()))
+    }
+
+    pub fn of_values(values: impl IntoIterator<Item = String>) -> Redaction {
+        let mut values: Vec<String> = values.into_iter().filter(|v| v.trim().len() >= SECRET_LENGTH_MIN).collect();
+        // The longest first: a secret that contains another must not leave its rest behind.
+        values.sort_by_key(|v| std::cmp::Reverse(v.len()));
+        Redaction(Arc::new(values))
+    }
+
+    pub fn apply(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.trim(), "•••"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Program {
+        Program::new(["sh", "-c", script], Span::seconds(20))
+    }
+
+    #[tokio::test]
+    async fn output_and_exit_code_are_kept() {
+        let ran = shell("echo out; echo err >&2; exit 3").run().await.expect("sh is there");
+        assert_eq!((ran.ending.clone(), ran.stdout.as_str()), (RanEnding::Exit(3), "out\n"));
+        assert_eq!(ran.sentence("sh"), "`sh` exited with 3: err");
+    }
+
+    #[tokio::test]
+    async fn a_time_out_kills_grandchildren() {
+        let mut program = shell("sleep 300 & echo $!; wait");
+        program.timeout = Span(300);
+        let ran = program.run().await.expect("sh is there");
+        assert_eq!(ran.ending, RanEnding::TimedOut(Span(300)));
+        let pid: i32 = ran.stdout.trim().parse().expect("the script printed a pid");
+        assert!(!is_running(pid), "the grandchild {pid} lives");
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_that_holds_the_pipe_does_not_hold_us() {
+        let ran = shell("sleep 300 & echo $!").run().await.expect("sh is there");
+        assert_eq!(ran.ending, RanEnding::Exit(0));
+        let pid: i32 = ran.stdout.trim().parse().expect("the script printed a pid");
+        assert!(!is_running(pid), "the grandchild {pid} lives");
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_clean_and_bytes_are_made_text() {
+        let ran = shell("env | grep -c '^CARGO'; printf 'a\\377b'").run().await.expect("sh is there");
+        assert_eq!(ran.stdout, "0\na\u{fffd}b");
+    }
+
+    #[tokio::test]
+    async fn huge_output_keeps_its_end() {
+        let ran = shell("head -c 10000000 /dev/zero | tr '\\0' x; echo end").run().await.expect("sh is there");
+        assert!(ran.stdout.ends_with("xend\n") && ran.stdout.starts_with("[99"), "{}", ran.stdout.len());
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_a_sentence() {
+        let error = Program::new(["no-such-program-here"], Span::seconds(1)).run().await.expect_err("it is missing");
+        assert_eq!(error.to_string(), "cannot start `no-such-program-here`");
+    }
+
+    #[test]
+    fn secrets_are_taken_out_longest_first() {
+        let redaction = Redaction::of_values(["hunter2".to_owned(), "hunter2-long".to_owned(), "ab".to_owned()]);
+        assert_eq!(redaction.apply("x hunter2-long hunter2 ab"), "x ••• ••• ab");
+    }
+
+    /// A zombie is not running.
+    fn is_running(pid: i32) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    }
+}

@@ -1,0 +1,14 @@
+//! Piton promotes small version bumps through staging and production behind health gates, and goes back by itself
+//! to the last known-good commit when a gate says no.
+
+// words and thought: no async, no clock, no files, no network
+pub mod edit;
+pub mod model;
+pub mod pipeline;
+pub mod versions;
+
+// outside
+pub mod channels;
+pub mod clients;
+pub mod gates;
+pub mod targets;

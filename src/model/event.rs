@@ -1,0 +1,290 @@
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Actor, AttemptId, ComponentName, Freeze, GateName, Lease, Pin, Plan, Portion, Quarantine, Quarantined, Reading,
+    Release, Span, Stamp,
+};
+
+/// A fact of one environment, in the past tense; the ledger holds nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub at: Stamp,
+    pub by: Actor,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    // people and policy
+    Pinned {
+        pin: Pin,
+    },
+    Unpinned {
+        component: ComponentName,
+        reason: String,
+    },
+    Quarantined {
+        quarantine: Quarantine,
+    },
+    Unquarantined {
+        what: Quarantined,
+        reason: String,
+    },
+    Frozen {
+        freeze: Freeze,
+    },
+    Unfrozen {
+        reason: String,
+    },
+    /// Binds to one attempt, and through it to one plan.
+    Approved {
+        attempt: AttemptId,
+        reason: Option<String>,
+    },
+    /// The investigation may go on until then.
+    Extended {
+        attempt: AttemptId,
+        until: Stamp,
+        reason: String,
+    },
+    /// A person wants the promotion undone.
+    Aborted {
+        attempt: AttemptId,
+        reason: String,
+    },
+    /// A person wants another release live, now.
+    RollbackOrdered {
+        to: Option<Release>,
+        scope: Option<ComponentName>,
+        quarantine: Vec<Quarantine>,
+        reason: String,
+    },
+
+    // the lease
+    Leased {
+        lease: Lease,
+    },
+    Released {
+        nonce: String,
+    },
+
+    // a promotion
+    Started {
+        plan: Box<Plan>,
+    },
+    Read {
+        attempt: AttemptId,
+        reading: Reading,
+    },
+    /// All gates of the step passed and its time is over.
+    StepPassed {
+        attempt: AttemptId,
+        step: usize,
+    },
+    Applied {
+        attempt: AttemptId,
+        note: String,
+    },
+    ApplyFailed {
+        attempt: AttemptId,
+        why: String,
+    },
+    Shifted {
+        attempt: AttemptId,
+        to: Portion,
+    },
+    ShiftFailed {
+        attempt: AttemptId,
+        to: Portion,
+        why: String,
+    },
+    /// Bake included, everything passed: this commit is the last known good.
+    Promoted {
+        attempt: AttemptId,
+    },
+    /// What the promotion replaced is gone.
+    Settled {
+        attempt: AttemptId,
+    },
+    SettleFailed {
+        attempt: AttemptId,
+        why: String,
+    },
+    /// Nothing had been touched; the change waits outside.
+    Refused {
+        attempt: AttemptId,
+        cause: Cause,
+    },
+    /// The watch is over and was quiet.
+    WatchEnded {
+        attempt: AttemptId,
+    },
+
+    // the way back
+    RollbackBegan {
+        attempt: AttemptId,
+        cause: Cause,
+        to: Option<Release>,
+        quarantine: Vec<Quarantine>,
+    },
+    Retreated {
+        attempt: AttemptId,
+    },
+    RetreatFailed {
+        attempt: AttemptId,
+        why: String,
+    },
+    /// Going back by one component did not work: the whole last known-good release.
+    RollbackWidened {
+        attempt: AttemptId,
+        to: Option<Release>,
+    },
+    RolledBack {
+        attempt: AttemptId,
+    },
+    Stuck {
+        attempt: AttemptId,
+        at: String,
+        live: String,
+        advice: String,
+    },
+
+    // notices
+    Told {
+        notice: u64,
+    },
+    TellFailed {
+        notice: u64,
+        why: String,
+    },
+}
+
+/// Why a promotion is undone or refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    Gate {
+        gate: GateName,
+        why: String,
+    },
+    ApplyFailed {
+        why: String,
+    },
+    ShiftFailed {
+        why: String,
+    },
+    /// The promotion's own deadline.
+    Deadline {
+        after: Span,
+    },
+    /// The time to investigate a bad sign is over.
+    Investigated {
+        after: Span,
+        gate: GateName,
+        why: String,
+    },
+    /// A gate could not look for too long; nobody is blamed.
+    Blind {
+        after: Span,
+        gate: GateName,
+        why: String,
+    },
+    /// A person.
+    Ordered {
+        reason: String,
+    },
+}
+
+impl Cause {
+    /// Whether the change itself is to blame, so that it must not come back by itself.
+    pub fn blames_the_change(&self) -> bool {
+        match self {
+            Cause::Gate { .. }
+            | Cause::ApplyFailed { .. }
+            | Cause::ShiftFailed { .. }
+            | Cause::Deadline { .. }
+            | Cause::Investigated { .. }
+            | Cause::Ordered { .. } => true,
+            Cause::Blind { .. } => false,
+        }
+    }
+}
+
+/// A wish to the world. Each gives exactly one event and may be done twice.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Look {
+        attempt: AttemptId,
+        gate: GateName,
+    },
+    Apply {
+        attempt: AttemptId,
+        release: Release,
+    },
+    Shift {
+        attempt: AttemptId,
+        release: Release,
+        to: Portion,
+    },
+    /// All users back on `to`, which must have the capacity first; `None` takes the candidate down.
+    Retreat {
+        attempt: AttemptId,
+        from: Release,
+        to: Option<Release>,
+    },
+    /// Takes down everything but `keep`.
+    Settle {
+        attempt: AttemptId,
+        keep: Option<Release>,
+    },
+    Tell {
+        notice: Notice,
+    },
+}
+
+impl Effect {
+    /// Whether it changes the world: then everything it rests on must be in the ledger first.
+    pub fn acts(&self) -> bool {
+        match self {
+            Effect::Look { .. } | Effect::Tell { .. } => false,
+            Effect::Apply { .. } | Effect::Shift { .. } | Effect::Retreat { .. } | Effect::Settle { .. } => true,
+        }
+    }
+}
+
+/// Something people should be told; delivery never holds anything up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    pub id: u64,
+    pub at: Stamp,
+    pub urgency: Urgency,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Urgency {
+    Info,
+    Warning,
+    /// A person must act.
+    Alarm,
+}
+
+/// How a promotion ended. There is no fourth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    Promoted,
+    /// `touched` is false when a preflight said no before anything was changed.
+    RolledBack {
+        cause: Cause,
+        touched: bool,
+    },
+    Stuck {
+        at: String,
+        live: String,
+        advice: String,
+    },
+}

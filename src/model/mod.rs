@@ -1,0 +1,20 @@
+#![doc = include_str!("README.md")]
+
+mod event;
+mod names;
+mod plan;
+mod policy;
+mod reading;
+mod time;
+
+pub use event::{Cause, Effect, Ending, Event, Notice, Urgency, What};
+pub use names::{
+    Actor, AttemptId, CommitId, ComponentName, EnvironmentName, GateName, NameError, PipelineName, TreeId, Version,
+};
+pub use plan::{
+    Bump, FileChange, GateSpec, Held, HeldBy, Limits, OnFail, Plan, PlanKind, Portion, Release, Rule, Share, Step,
+    WatchSpec, WindowRule,
+};
+pub use policy::{Freeze, Lease, Pin, Quarantine, Quarantined};
+pub use reading::{Arm, ArmCounts, Counts, LATENCY_BOUNDS_MS, Reading, Saw, Verdict};
+pub use time::{Span, Stamp, TimeError};
