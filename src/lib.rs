@@ -3,12 +3,15 @@
 
 // words and thought: no async, no clock, no files, no network
 pub mod edit;
+pub mod engine;
 pub mod model;
 pub mod pipeline;
+pub mod planner;
 pub mod versions;
 
 // outside
 pub mod channels;
 pub mod clients;
 pub mod gates;
+pub mod ledger;
 pub mod targets;
