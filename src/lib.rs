@@ -4,6 +4,7 @@
 // words and thought: no async, no clock, no files, no network
 pub mod edit;
 pub mod engine;
+pub mod judge;
 pub mod model;
 pub mod pipeline;
 pub mod planner;
