@@ -16,3 +16,6 @@ pub mod clients;
 pub mod gates;
 pub mod ledger;
 pub mod targets;
+
+// hands
+pub mod runner;

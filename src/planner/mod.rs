@@ -6,8 +6,8 @@ use crate::{
     edit,
     engine::State,
     model::{
-        Actor, Bump, CommitId, ComponentName, EnvironmentName, FileChange, Held, Plan, PlanKind, Portion, Release, Span,
-        Stamp, Step, TreeId, Version,
+        Actor, Bump, CommitId, ComponentName, EnvironmentName, FileChange, Held, Plan, PlanKind, Portion, Release,
+        Span, Stamp, Step, TreeId, Version,
     },
     pipeline::{Environment, Pace, Pipeline},
 };
@@ -72,7 +72,9 @@ pub struct Context<'a> {
 pub enum Planned {
     Next(Box<Plan>),
     /// Everything is where it should be; the components that are held back all the same.
-    UpToDate { held: Vec<Held> },
+    UpToDate {
+        held: Vec<Held>,
+    },
 }
 
 /// Why no plan can be made.
@@ -83,7 +85,12 @@ pub enum PlanError {
     #[error("component `{component}`: `{file}` has no value at its place in tree {tree}")]
     NoValue { component: ComponentName, file: String, tree: TreeId },
     #[error("component `{component}`: `{file}` cannot be read or changed there")]
-    Edit { component: ComponentName, file: String, #[source] source: edit::EditError },
+    Edit {
+        component: ComponentName,
+        file: String,
+        #[source]
+        source: edit::EditError,
+    },
     #[error("`{component}` {version} is in quarantine ({reason}) and there is no other value to hold it at")]
     Quarantined { component: ComponentName, version: Version, reason: String },
     #[error("the change of {} by commit {commit} is in quarantine ({reason})", files.join(", "))]

@@ -82,6 +82,10 @@ pub fn compose(
         let changed = match (there, value) {
             (Some(old), Some(new)) if old == *new => bytes,
             (Some(_), Some(new)) => edit::write(&bytes, place, None, new).map_err(wrong)?,
+            (None, Some(_)) if component.within.is_none() => {
+                let file = place.file.clone();
+                return Err(PlanError::NoValue { component: name.clone(), file, tree: base.clone() });
+            }
             (None, Some(new)) => edit::insert(&bytes, place, new).map_err(wrong)?,
             (Some(_), None) => edit::remove(&bytes, place).map_err(wrong)?,
             (None, None) => bytes,
@@ -114,8 +118,8 @@ pub(super) fn wanted(context: &Context, commit: &SourceCommit) -> Result<Wanted,
     }
     hold_bundles(pipeline, &live_versions, &mut values, &mut held);
     refuse_quarantined_first(state, &values, live.is_none(), now)?;
-    let sets: Vec<_> = values.iter().filter(|(name, value)| asked.get(*name) != value.as_ref());
-    let sets: Vec<_> = sets.into_iter().map(|(n, v)| (n.clone(), v.clone())).collect();
+    let differing = values.iter().filter(|(name, value)| asked.get(*name) != value.as_ref());
+    let sets: Vec<_> = differing.map(|(name, value)| (name.clone(), value.clone())).collect();
     let tree = compose(pipeline, trees, &commit.tree, &sets)?;
     let bumps = bumps_between(&live_versions, &values);
     let whole = Wanted { tree, versions: present(&values), bumps, held, content: Vec::new(), later: false };
@@ -221,7 +225,7 @@ fn narrow(context: &Context, mut whole: Wanted) -> Result<Wanted, PlanError> {
     // A bump whose place the live tree does not have comes with the files that bring the place.
     let base = match explained {
         Ok(tree) => tree,
-        Err(PlanError::NoFile { .. } | PlanError::Edit { .. }) => live.tree.clone(),
+        Err(PlanError::NoFile { .. } | PlanError::NoValue { .. } | PlanError::Edit { .. }) => live.tree.clone(),
         Err(error) => return Err(error),
     };
     if base != whole.tree {
@@ -237,7 +241,8 @@ fn narrow(context: &Context, mut whole: Wanted) -> Result<Wanted, PlanError> {
     if first.len() == whole.bumps.len() {
         return Ok(whole);
     }
-    let (now_bumps, later): (Vec<Bump>, Vec<Bump>) = whole.bumps.into_iter().partition(|b| first.contains(&b.component));
+    let (now_bumps, later): (Vec<Bump>, Vec<Bump>) =
+        whole.bumps.into_iter().partition(|b| first.contains(&b.component));
     let tree = compose(pipeline, trees, &live.tree, &of_bumps(&now_bumps))?;
     let mut versions = live.versions.clone();
     for bump in &now_bumps {

@@ -66,9 +66,14 @@ pub enum Outcome {
     /// Nothing is under way any more; `State::last` says how it ended.
     Ended,
     /// What was due is done; the rest waits.
-    Waiting { waits: Vec<Wait>, wake: Option<Stamp> },
+    Waiting {
+        waits: Vec<Wait>,
+        wake: Option<Stamp>,
+    },
     /// A preflight waits for people, a window or the end of a freeze.
-    Held { waits: Vec<Wait> },
+    Held {
+        waits: Vec<Wait>,
+    },
     /// Another runner has the lease.
     Taken(LeaseTaken),
     Stopped,
@@ -209,7 +214,7 @@ impl<'a> Runner<'a> {
         let answer = {
             let stop = self.stop.cancelled().boxed();
             let timer = self.clock.wait(until);
-            match select(work.answer(), select(stop, timer)).await {
+            match select(work.answer().boxed(), select(stop, timer)).await {
                 Either::Left((answer, _)) => Some(answer),
                 Either::Right(_) => None,
             }
@@ -217,7 +222,7 @@ impl<'a> Runner<'a> {
         match answer {
             Some(Answer::Act(what)) => self.write(belief, vec![what]).await,
             Some(Answer::Look(gate, attempt, what)) => self.took_a_look(belief, attempt, &gate, what).await,
-            Some(Answer::Told(what)) => {
+            Some(Answer::Told(_, what)) => {
                 belief.take_pending(self.event(what));
                 Ok(())
             }
@@ -347,7 +352,7 @@ impl Belief {
 enum Answer {
     Act(What),
     Look(GateName, AttemptId, What),
-    Told(What),
+    Told(u64, What),
 }
 
 impl<'a> Work<'a> {
@@ -369,29 +374,28 @@ impl<'a> Work<'a> {
     }
 
     async fn answer(&mut self) -> Answer {
-        let act = match &mut self.act {
-            Some((_, act)) => act.map(Answer::Act).boxed(),
-            None => futures_util::future::pending().boxed(),
+        let answer = {
+            let act = match &mut self.act {
+                Some((_, act)) => act.map(Answer::Act).boxed(),
+                None => futures_util::future::pending().boxed(),
+            };
+            let look = next_or_never(&mut self.looks).map(|(gate, attempt, what)| Answer::Look(gate, attempt, what));
+            let tell = next_or_never(&mut self.tells).map(|(id, what)| Answer::Told(id, what));
+            match select(act, select(look.boxed(), tell.boxed())).await {
+                Either::Left((answer, _))
+                | Either::Right((Either::Left((answer, _)) | Either::Right((answer, _)), _)) => answer,
+            }
         };
-        let look = next_or_never(&mut self.looks).map(|(gate, attempt, what)| Answer::Look(gate, attempt, what));
-        let tell = next_or_never(&mut self.tells);
-        let answer = select(act, select(look.boxed(), tell.boxed())).await;
-        match answer {
-            Either::Left((answer, _)) => {
-                self.act = None;
-                answer
+        match &answer {
+            Answer::Act(_) => self.act = None,
+            Answer::Look(gate, attempt, _) => {
+                self.looking.remove(&(*attempt, gate.clone()));
             }
-            Either::Right((Either::Left((answer, _)), _)) => {
-                if let Answer::Look(gate, attempt, _) = &answer {
-                    self.looking.remove(&(*attempt, gate.clone()));
-                }
-                answer
-            }
-            Either::Right((Either::Right(((id, what), _)), _)) => {
-                self.telling.remove(&id);
-                Answer::Told(what)
+            Answer::Told(id, _) => {
+                self.telling.remove(id);
             }
         }
+        answer
     }
 }
 

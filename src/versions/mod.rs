@@ -14,3 +14,11 @@ pub enum Order {
     /// No order at all.
     Opaque,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StepSize {
+    Same,
+}
+pub fn step(_: Order, _: &str, _: &str) -> StepSize {
+    StepSize::Same
+}
