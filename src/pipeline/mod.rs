@@ -1,14 +1,31 @@
 #![doc = include_str!("README.md")]
 
+mod canary;
+mod environment;
+mod fault;
+mod forms;
+mod gates;
+mod graph;
 mod kind;
+mod nearest;
 mod node;
+mod parse;
+mod read;
+mod secrets;
+mod section;
+#[cfg(test)]
+mod tests;
+mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+pub use fault::{Fault, Located, Refusal};
 pub use kind::{GateKind, Kind, Kinds, Splits, TargetKind, checked};
-pub use node::{Fault, Node};
+pub use nearest::nearest;
+pub use node::Node;
+pub use parse::parse;
 
 use crate::{
     edit,
@@ -37,6 +54,12 @@ pub struct Pipeline {
 pub struct Source {
     pub branch: String,
     pub remote: String,
+}
+
+impl Default for Source {
+    fn default() -> Source {
+        Source { branch: "main".to_owned(), remote: "origin".to_owned() }
+    }
 }
 
 /// A value at a place in the deploy repository.
