@@ -12,8 +12,8 @@ use futures_util::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use hands::{Hands, Sockets};
-pub use page::subject;
+pub use hands::{Hands, Sockets, sentence};
+pub use page::make as page;
 
 use crate::{
     clients::clock::Clock,
