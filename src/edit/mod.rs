@@ -1,12 +1,18 @@
 #![doc = include_str!("README.md")]
 
 mod document;
+mod env;
+mod flat;
 mod format;
 mod image;
+mod json;
 mod nearest;
 mod path;
+mod pattern;
 mod refusal;
+mod requirements;
 mod scalar;
+mod toml;
 mod tree;
 mod yaml;
 
@@ -88,8 +94,11 @@ fn text_of(bytes: &[u8]) -> Result<(usize, &str), Why> {
 
 fn whole(text: &str, place: &Place) -> Result<Option<String>, Why> {
     match &place.at {
-        At::Path(path) => document::read(Format::of(&place.file).ok_or(Why::UnknownFormat)?, text, path),
-        At::Pattern(_) => Err(Why::UnknownFormat),
+        At::Pattern(pattern) => pattern::read(text, pattern),
+        At::Path(path) => match Format::of(&place.file).ok_or(Why::UnknownFormat)? {
+            format @ (Format::Yaml | Format::Json | Format::Toml) => document::read(format, text, path),
+            format @ (Format::Env | Format::Requirements) => flat::read(format, text, path),
+        },
     }
 }
 
@@ -121,11 +130,14 @@ fn changed(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) ->
         }
     };
     let splice = match &place.at {
-        At::Path(path) => document::change(Format::of(&place.file).ok_or(Why::UnknownFormat)?, text, path, &new_text)?,
-        At::Pattern(_) => return Err(Why::UnknownFormat),
+        At::Pattern(pattern) => pattern::change(Format::of(&place.file), text, pattern, &new_text)?,
+        At::Path(path) => match Format::of(&place.file).ok_or(Why::UnknownFormat)? {
+            format @ (Format::Yaml | Format::Json | Format::Toml) => document::change(format, text, path, &new_text)?,
+            format @ (Format::Env | Format::Requirements) => flat::change(format, text, path, &new_text)?,
+        },
     };
     let mut out = bytes[..mark].to_vec();
-    out.extend_from_slice(document::spliced(text, &splice).as_bytes());
+    out.extend_from_slice(splice.applied(text).as_bytes());
     Ok(out)
 }
 

@@ -29,3 +29,7 @@ pub(super) fn refuses(file: &str, text: &str, path: &str, to: &str, reason: &str
         Ok(out) => panic!("{path} -> {to} in {text:?} gave {:?}", String::from_utf8_lossy(&out)),
     }
 }
+
+pub(super) fn write_text(text: &str, place: &Place, to: &str) -> Result<String, EditError> {
+    write(text.as_bytes(), place, None, &version(to)).map(|out| String::from_utf8(out).expect("text"))
+}
