@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::{
     Format, Why,
     scalar::{double_quoted, stays_plain},
-    tree::{Shape, Style, Tree},
+    tree::{DEPTH_MAX, Shape, Style, Tree},
 };
 
 /// Reads a JSON file.
@@ -16,6 +16,9 @@ pub(super) fn parse(text: &str) -> Result<Tree<'_>, Why> {
     while let Some(byte) = text.as_bytes().get(at) {
         let start = at;
         at += 1;
+        if open.len() > DEPTH_MAX {
+            return Err(Why::TooDeep { max: DEPTH_MAX });
+        }
         match byte {
             b'{' => open.push(tree.push(Shape::Map { flow: true }, start..at, open.len())),
             b'[' => open.push(tree.push(Shape::List { flow: true }, start..at, open.len())),
@@ -132,7 +135,8 @@ mod tests {
         ] {
             refuses("f.json", text, path, to, reason);
         }
-        refuses("f.json", &"[".repeat(100_000), "a", "3", "recursion limit");
+        refuses("f.json", &"[".repeat(100_000), "a", "3", "EOF while parsing");
+        refuses("f.json", &format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), "a", "3", "levels deep");
     }
 
     #[test]
