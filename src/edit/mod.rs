@@ -4,6 +4,7 @@ mod document;
 mod env;
 mod flat;
 mod format;
+mod grow;
 mod image;
 mod json;
 mod nearest;
@@ -63,6 +64,24 @@ pub fn read(bytes: &[u8], place: &Place) -> Result<Option<Version>, EditError> {
 /// must stand there.
 pub fn write(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) -> Result<Vec<u8>, EditError> {
     changed(bytes, place, from, to).map_err(|why| EditError::Change {
+        file: place.file.clone(),
+        at: place.at.shown(),
+        why,
+    })
+}
+
+/// The file with the missing value added, and its missing parents; every other line as it was. YAML block mappings only.
+pub fn insert(bytes: &[u8], place: &Place, to: &Version) -> Result<Vec<u8>, EditError> {
+    grown(bytes, place, |text, path| grow::insert(text, path, to.as_str())).map_err(|why| EditError::Insert {
+        file: place.file.clone(),
+        at: place.at.shown(),
+        why,
+    })
+}
+
+/// The file without the value and without the parents that it alone filled: the inverse of [`insert`].
+pub fn remove(bytes: &[u8], place: &Place) -> Result<Vec<u8>, EditError> {
+    grown(bytes, place, grow::remove).map_err(|why| EditError::Remove {
         file: place.file.clone(),
         at: place.at.shown(),
         why,
@@ -136,9 +155,21 @@ fn changed(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) ->
             format @ (Format::Env | Format::Requirements) => flat::change(format, text, path, &new_text)?,
         },
     };
-    let mut out = bytes[..mark].to_vec();
-    out.extend_from_slice(splice.applied(text).as_bytes());
-    Ok(out)
+    Ok([&bytes[..mark], splice.applied(text).as_bytes()].concat())
+}
+
+fn grown(
+    bytes: &[u8],
+    place: &Place,
+    splice: impl FnOnce(&str, &Path) -> Result<document::Splice, Why>,
+) -> Result<Vec<u8>, Why> {
+    let (mark, text) = text_of(bytes)?;
+    match (&place.at, Format::of(&place.file), place.part) {
+        (At::Path(path), Some(Format::Yaml), Part::Whole) => {
+            Ok([&bytes[..mark], splice(text, path)?.applied(text).as_bytes()].concat())
+        }
+        _ => Err(Why::OnlyYaml),
+    }
 }
 
 #[cfg(test)]
