@@ -2,6 +2,7 @@
 
 mod canary;
 mod environment;
+mod explain;
 mod fault;
 mod forms;
 mod gates;
@@ -11,6 +12,7 @@ mod nearest;
 mod node;
 mod parse;
 mod read;
+mod schema;
 mod secrets;
 mod section;
 #[cfg(test)]
@@ -21,11 +23,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+pub use explain::{ExplainError, examples, explain};
 pub use fault::{Fault, Located, Refusal};
 pub use kind::{GateKind, Kind, Kinds, Splits, TargetKind, checked};
 pub use nearest::nearest;
 pub use node::Node;
 pub use parse::parse;
+pub use schema::schema;
 
 use crate::{
     edit,

@@ -47,7 +47,8 @@ fn readable(bytes: &[u8]) -> Result<&str, Fault> {
 }
 
 fn file(file_name: &str, root: &Node, kinds: &Kinds, faults: &Faults) -> Option<Pipeline> {
-    let section = Section::open::<forms::File>(root, faults);
+    // Pieces that aliases refer to may stand under keys like `x-anything`.
+    let section = Section::open_but::<forms::File>(root, faults, |key| key.starts_with("x-"));
     if !root.is_map() {
         return None;
     }

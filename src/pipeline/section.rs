@@ -34,6 +34,15 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The piece as a `T`: each unknown key is a fault.
     pub fn open<T: DeserializeOwned>(node: &'a Node, faults: &'a Faults) -> Section<'a> {
+        Section::open_but::<T>(node, faults, |_| false)
+    }
+
+    /// The same, where some unknown keys are of no interest.
+    pub fn open_but<T: DeserializeOwned>(
+        node: &'a Node,
+        faults: &'a Faults,
+        passed_over: impl Fn(&str) -> bool,
+    ) -> Section<'a> {
         let known = keys_of::<T>();
         let section = Section { node, below: None, known, faults };
         if !node.is_map() && !node.is_null() {
@@ -41,7 +50,7 @@ impl<'a> Section<'a> {
             faults.add(fault.help(remedy("", "keys", known)));
         }
         for (key, _) in node.entries() {
-            if !known.contains(&key.text.as_str()) {
+            if !known.contains(&key.text.as_str()) && !passed_over(&key.text) {
                 faults.add(unknown_key(&key.text, known).at(key.span.clone()));
             }
         }

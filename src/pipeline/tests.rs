@@ -273,3 +273,36 @@ fn bombs_and_depth_are_refused() {
     }
     assert!(refused("a: &a [*a]\n").contains("this alias stands inside what it refers to"));
 }
+
+#[test]
+fn every_example_can_be_parsed() {
+    for (name, text) in examples(&kinds::ALL) {
+        if let Err(refusal) = parse("example.yaml", text.as_bytes(), &kinds::ALL) {
+            panic!("{name}\n{refusal}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn pieces_for_aliases_stand_under_keys_of_their_own() {
+    let text = format!("x-command: &run {{ command: [a, b] }}\n{}", SMALL.replace("process:", "process: *run"));
+    assert_eq!(parsed(&text).environments[0].target.with["command"], serde_json::json!(["a", "b"]));
+}
+
+#[test]
+fn the_schema_knows_every_key_and_kind() {
+    let schema = schema(&kinds::ALL);
+    let has =
+        |pointer: &str| schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is not in {schema:#}")).clone();
+    assert_eq!(has("/$schema"), "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(has("/additionalProperties"), false);
+    assert_eq!(has("/required"), serde_json::json!(["components", "environments"]));
+    has("/$defs/AnyGate/properties/http/description");
+    has("/$defs/AnyGate/properties/on_fail");
+    has("/$defs/AnyTarget/properties/process");
+    has("/$defs/Environment/properties/canary");
+    assert_eq!(has("/$defs/Environment/properties/target/anyOf/0/$ref"), "#/$defs/AnyTarget");
+    for key in forms::keys_of::<forms::Environment>() {
+        has(&format!("/$defs/Environment/properties/{key}"));
+    }
+}
