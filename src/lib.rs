@@ -2,6 +2,7 @@
 //! to the last known-good commit when a gate says no.
 
 // words and thought: no async, no clock, no files, no network
+pub mod commands;
 pub mod edit;
 pub mod engine;
 pub mod judge;
