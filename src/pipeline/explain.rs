@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use super::{
     Kind, Kinds, forms,
-    nearest::{list, nearest},
+    words::{list, nearest},
 };
 
 /// Why there is nothing to explain.

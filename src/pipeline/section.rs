@@ -2,7 +2,7 @@ use std::{cell::RefCell, ops::Range};
 
 use serde::de::DeserializeOwned;
 
-use super::{Fault, Node, forms::keys_of, nearest::remedy};
+use super::{Fault, Node, forms::keys_of, words::remedy};
 
 /// Every fault found so far.
 #[derive(Default)]
@@ -69,8 +69,12 @@ impl<'a> Section<'a> {
 
     pub fn get(&self, key: &str) -> Option<&'a Node> {
         debug_assert!(self.known.contains(&key), "`{key}` is no key of this section");
-        let own = self.node.get(key).filter(|node| !node.is_null());
-        own.or_else(|| self.below.and_then(|below| below.get(key)).filter(|node| !node.is_null()))
+        match self.node.get(key) {
+            // An explicit `~` takes away what stands below; a key with nothing after it does not.
+            Some(node) if node.is_null() && !node.span.is_empty() => None,
+            Some(node) if !node.is_null() => Some(node),
+            Some(_) | None => self.below.and_then(|below| below.get(key)).filter(|node| !node.is_null()),
+        }
     }
 
     /// What stands under a key that must be there.

@@ -200,9 +200,11 @@ impl Builder {
 
     fn finish(mut self) -> Result<Node, Vec<Fault>> {
         match self.root.take() {
-            Some(root) if self.faults.is_empty() => Ok(root),
-            Some(_) => Err(self.faults),
-            None => Err(vec![Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")]),
+            Some(_) if !self.faults.is_empty() => Err(self.faults),
+            Some(root) if !root.is_null() => Ok(root),
+            Some(_) | None => {
+                Err(vec![Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")])
+            }
         }
     }
 }
