@@ -8,6 +8,7 @@ use super::{
     secrets,
     section::{Faults, Section},
     words::remedy,
+    yaml,
 };
 use crate::{
     edit::{At, EditError, Format, Part, Path, Place},
@@ -42,7 +43,7 @@ fn readable(bytes: &[u8]) -> Result<&str, Fault> {
         fault.help("a pipeline file is YAML; save it as UTF-8")
     })?;
     match text.trim().is_empty() {
-        true => Err(Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")),
+        true => Err(yaml::empty()),
         false => Ok(text),
     }
 }
@@ -50,6 +51,9 @@ fn readable(bytes: &[u8]) -> Result<&str, Fault> {
 fn file(file_name: &str, root: &Node, kinds: &Kinds, faults: &Faults) -> Option<Pipeline> {
     // Pieces that aliases refer to may stand under keys like `x-anything`.
     let section = Section::open_but::<forms::File>(root, faults, |key| key.starts_with("x-"));
+    if root.is_null() {
+        faults.add(yaml::empty());
+    }
     if !root.is_map() {
         return None;
     }

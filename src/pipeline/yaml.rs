@@ -201,12 +201,14 @@ impl Builder {
     fn finish(mut self) -> Result<Node, Vec<Fault>> {
         match self.root.take() {
             Some(_) if !self.faults.is_empty() => Err(self.faults),
-            Some(root) if !root.is_null() => Ok(root),
-            Some(_) | None => {
-                Err(vec![Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")])
-            }
+            Some(root) => Ok(root),
+            None => Err(vec![empty()]),
         }
     }
+}
+
+pub(super) fn empty() -> Fault {
+    Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")
 }
 
 fn too_deep(span: &Range<usize>) -> Fault {
