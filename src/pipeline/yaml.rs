@@ -200,11 +200,15 @@ impl Builder {
 
     fn finish(mut self) -> Result<Node, Vec<Fault>> {
         match self.root.take() {
-            Some(root) if self.faults.is_empty() => Ok(root),
-            Some(_) => Err(self.faults),
-            None => Err(vec![Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")]),
+            Some(_) if !self.faults.is_empty() => Err(self.faults),
+            Some(root) => Ok(root),
+            None => Err(vec![empty()]),
         }
     }
+}
+
+pub(super) fn empty() -> Fault {
+    Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")
 }
 
 fn too_deep(span: &Range<usize>) -> Fault {
