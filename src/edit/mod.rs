@@ -176,10 +176,3 @@ fn grown(
 mod tests;
 #[cfg(test)]
 mod yaml_tests;
-
-pub fn insert(_bytes: &[u8], _place: &Place, _to: &Version) -> Result<Vec<u8>, EditError> {
-    unimplemented!()
-}
-pub fn remove(_bytes: &[u8], _place: &Place) -> Result<Vec<u8>, EditError> {
-    unimplemented!()
-}
