@@ -12,3 +12,6 @@ pub mod channels;
 pub mod clients;
 pub mod gates;
 pub mod targets;
+
+// hands
+pub mod sample;
