@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     commands::Refusal,
-    ledger::{LedgerError, git::RepositoryError},
+    ledger::{LedgerError, RepositoryError},
     pipeline,
     planner::PlanError,
     runner::{RunnerError, sentence},
@@ -124,19 +124,16 @@ impl From<Refusal> for Failure {
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Failure {
         let message = sentence(&error);
-        match &error {
+        let failure = match &error {
             LedgerError::Lost { .. } => Failure::try_again("lost_race", message),
-            LedgerError::Unreachable { .. } => Failure::try_again("unreachable", message)
-                .hint("a rollback needs no git host: `piton rollback ENV`"),
-            LedgerError::Rewritten { branch, seen, .. } => Failure::new(STUCK, "rewritten", message).hint(format!(
-                "put it back with `git push --force origin {seen}:refs/heads/{branch}`; nobody may rewrite this branch"
-            )),
-            LedgerError::Newer { .. } => Failure::usage(message).hint("install a newer piton"),
+            LedgerError::Unreachable { .. } => Failure::try_again("unreachable", message),
+            LedgerError::Refused { .. } => Failure::try_again("push_refused", message),
+            LedgerError::Rewritten { .. } | LedgerError::Vanished { .. } => Failure::new(STUCK, "rewritten", message),
+            LedgerError::Newer { .. } => Failure::usage(message),
             LedgerError::Unsigned { .. } => Failure::refused("unsigned", message),
-            LedgerError::Git { .. } => Failure::new(TRY_AGAIN, "git", message),
-            #[expect(unreachable_patterns, reason = "kinds of the ledger that tell themselves")]
-            _ => Failure::new(TRY_AGAIN, "git", message),
-        }
+            LedgerError::Git { .. } => Failure::try_again("git", message),
+        };
+        Failure { hint: error.hint().map(str::to_owned), ..failure }
     }
 }
 
@@ -162,9 +159,12 @@ impl From<PlanError> for Failure {
         match &error {
             PlanError::NoFile { .. } | PlanError::NoValue { .. } => Failure::new(USAGE, "component", message)
                 .hint("compare the component's `file` and `path` in the pipeline file with the deploy repository"),
-            PlanError::Edit { source, .. } => Failure { hint: source.hint(), ..Failure::new(USAGE, "component", message) },
-            PlanError::Quarantined { component, version, .. } => Failure::refused("quarantine", message)
-                .hint(format!("`piton quarantine {component}={version} --end --in ENV --reason \"…\"` lets it in again")),
+            PlanError::Edit { source, .. } => {
+                Failure { hint: source.hint(), ..Failure::new(USAGE, "component", message) }
+            }
+            PlanError::Quarantined { component, version, .. } => Failure::refused("quarantine", message).hint(format!(
+                "`piton quarantine {component}={version} --end --in ENV --reason \"…\"` lets it in again"
+            )),
             PlanError::QuarantinedContent { commit, .. } => Failure::refused("quarantine", message).hint(format!(
                 "commit a change that takes it back, or end it: `piton quarantine {} --end --in ENV --reason \"…\"`",
                 commit.short()

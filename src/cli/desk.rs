@@ -15,10 +15,7 @@ use crate::{
     clients::clock::{Clock, SystemClock},
     commands::Common,
     engine::{Holder, State},
-    ledger::{
-        Appended, Freshness, Ledger, LedgerError, Opened,
-        git::{GitLedger, Repository},
-    },
+    ledger::{Appended, Freshness, GitLedger, Ledger, LedgerError, Opened, Repository, Settings, Signers},
     model::{Actor, CommitId, EnvironmentName, Event, Span, Stamp, What},
     pipeline::{self, Environment, Pipeline},
     planner::{self, Context, Planned, SourceCommit},
@@ -44,6 +41,7 @@ pub struct Desk {
     pub me: Holder,
     pub stop: CancellationToken,
     state_dir: PathBuf,
+    program: PathBuf,
 }
 
 impl Desk {
@@ -53,10 +51,12 @@ impl Desk {
         let home = pipeline_file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let remote = remote_of(&home, &pipeline.source.remote);
         let repository = Repository::open(&home, remote.as_deref(), &pipeline.prefix)?;
-        let ledger = GitLedger::new(repository.clone(), &pipeline.signing)?;
+        let ledger = GitLedger::new(repository.clone(), settings(&pipeline));
         let me = runner::holder(actor(common, &home)?).map_err(|e| Failure::usage(format!("no randomness: {e}")))?;
         let state_dir = state_dir(common, &pipeline, &repository)?;
-        Ok(Desk { voice, pipeline, pipeline_file, repository, ledger, clock: SystemClock, me, stop, state_dir })
+        let program = std::env::current_exe().map_err(|e| Failure::world("cannot find this program", &e))?;
+        let clock = SystemClock;
+        Ok(Desk { voice, pipeline, pipeline_file, repository, ledger, clock, me, stop, state_dir, program })
     }
 
     pub fn now(&self) -> Stamp {
@@ -109,6 +109,7 @@ impl Desk {
             environment: environment.clone(),
             state_dir: self.state_dir.join(environment.as_str()),
             trees: Arc::new(self.repository.clone()),
+            program: self.program.clone(),
         }
     }
 
@@ -187,9 +188,24 @@ impl Desk {
 
     /// Sees to it that what was written here reaches the origin.
     pub async fn leave(&self) {
-        if let Err(error) = self.ledger.flush_all(FLUSH_WITHIN).await {
-            self.voice.say(self.voice.warn(format!("not pushed yet, the next command tries again: {error}")));
+        for environment in &self.pipeline.environments {
+            match self.ledger.flush(&environment.name, FLUSH_WITHIN).await {
+                Ok(0) => {}
+                Ok(left) => self.voice.say(self.voice.warn(format!(
+                    "{}: {left} pages are only here so far; the next command pushes them",
+                    environment.name
+                ))),
+                Err(error) => self.voice.say(self.voice.warn(format!("{}: {error}", environment.name))),
+            }
         }
+    }
+}
+
+fn settings(pipeline: &Pipeline) -> Settings {
+    Settings {
+        sign_with: pipeline.signing.key_variable.clone(),
+        signers: pipeline.signing.allowed_signers.clone().map(Signers::InTree),
+        ..Settings::default()
     }
 }
 
@@ -262,5 +278,17 @@ fn state_dir(common: &Common, pipeline: &Pipeline, repository: &Repository) -> R
     let home = home.ok_or_else(|| {
         Failure::usage("neither XDG_STATE_HOME nor HOME is set").hint("name a folder with `--state-dir DIR`")
     })?;
-    Ok(home.join("piton").join(format!("{}-{}", pipeline.name, repository.identity())))
+    Ok(home.join("piton").join(format!("{}-{}", pipeline.name, identity(repository))))
+}
+
+/// Eight hexadecimal digits of the origin's address, or of this repository's folder when it is the origin.
+fn identity(repository: &Repository) -> String {
+    let address = repository.remote().and_then(|remote| {
+        let repo = git2::Repository::open(repository.git_dir()).ok()?;
+        let found = repo.find_remote(remote).ok()?;
+        found.url().ok().map(str::to_owned)
+    });
+    let address = address.unwrap_or_else(|| repository.git_dir().display().to_string());
+    let hash = git2::Oid::hash_object(git2::ObjectType::Blob, address.as_bytes());
+    hash.map_or_else(|_| "unknown".to_owned(), |oid| oid.to_string().chars().take(8).collect())
 }

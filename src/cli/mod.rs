@@ -29,7 +29,7 @@ use desk::Desk;
 use voice::Voice;
 
 use crate::{
-    commands::{Cli, Command, Common},
+    commands::{Cli, Command, Common, Sample},
     sample, targets,
 };
 
@@ -39,6 +39,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    // These two live long, in threads of their own kind.
+    match &cli.command {
+        Command::Supervise(args) => return targets::process::supervise(&args.state),
+        Command::Sample(args) => return serve_sample(args),
+        _ => {}
+    }
     let voice = Voice::new(cli.common.json, cli.common.color);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -59,6 +65,14 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
+fn serve_sample(args: &Sample) -> ExitCode {
+    if args.idle {
+        return sample::idle();
+    }
+    let file = args.file.clone().unwrap_or_default();
+    sample::run(&sample::Options { port: args.port, file, calls: args.call.clone() })
+}
+
 async fn dispatch(cli: Cli, voice: &Voice) -> Result<Answer, Failure> {
     let Cli { common, command } = cli;
     match command {
@@ -66,8 +80,6 @@ async fn dispatch(cli: Cli, voice: &Voice) -> Result<Answer, Failure> {
         Command::Explain(args) => explain::run(&args, voice),
         Command::Edit(args) => edit::run(&args, voice),
         Command::Completions(args) => completions::run(&args),
-        Command::Supervise(rest) => targets::process::supervise(rest.words).await.map_err(Failure::from),
-        Command::Sample(rest) => sample::main(rest.words).await.map_err(Failure::usage),
         Command::Demo(args) => demo::run(&common, &args, voice).await,
         command => at_the_desk(&common, command, voice).await,
     }

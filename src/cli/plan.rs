@@ -48,7 +48,12 @@ pub fn say_plan(desk: &Desk, plan: &Plan, whole_diff: bool) {
     voice.say(voice.dim(format!("  {kind}; {} {}{author}", plan.release.source.short(), plan.subject)));
     for bump in &plan.bumps {
         let text = |v: &Option<crate::model::Version>| v.as_ref().map_or("(absent)".to_owned(), |v| v.to_string());
-        voice.say(format!("  {}  {} → {}", voice.note(&bump.component), voice.dim(text(&bump.from)), voice.bold(text(&bump.to))));
+        voice.say(format!(
+            "  {}  {} → {}",
+            voice.note(&bump.component),
+            voice.dim(text(&bump.from)),
+            voice.bold(text(&bump.to))
+        ));
     }
     say_held(voice, &plan.held);
     plan.files.iter().for_each(|file| say_file(voice, file, whole_diff));
@@ -98,8 +103,14 @@ pub fn say_held(voice: &Voice, held: &[Held]) {
 const DIFF_LINES_MAX: usize = 12;
 
 fn say_file(voice: &Voice, file: &FileChange, whole: bool) {
-    voice.say(format!("  {} {} {}", file.path, voice.good(format!("+{}", file.added)), voice.bad(format!("-{}", file.removed))));
-    let is_change = |l: &&str| (l.starts_with('+') || l.starts_with('-')) && !l.starts_with("+++") && !l.starts_with("---");
+    voice.say(format!(
+        "  {} {} {}",
+        file.path,
+        voice.good(format!("+{}", file.added)),
+        voice.bad(format!("-{}", file.removed))
+    ));
+    let is_change =
+        |l: &&str| (l.starts_with('+') || l.starts_with('-')) && !l.starts_with("+++") && !l.starts_with("---");
     let lines: Vec<&str> = file.diff.lines().filter(is_change).collect();
     let shown = if whole { lines.len() } else { lines.len().min(DIFF_LINES_MAX) };
     for line in &lines[..shown] {

@@ -19,14 +19,16 @@ pub async fn pin(desk: &Desk, args: &Pin) -> Result<Answer, Failure> {
     let make = |_: &State| Ok(vec![commands::pin(args, &desk.pipeline, by, desk.now())?]);
     let (state, _) = desk.append(&args.environment, make).await?;
     let (component, version) = (&args.what.component, &args.what.version);
-    let end = state.pins.get(component).and_then(|pin| pin.until).map_or("for ever".to_owned(), |u| format!("until {u}"));
+    let end =
+        state.pins.get(component).and_then(|pin| pin.until).map_or("for ever".to_owned(), |u| format!("until {u}"));
     desk.voice.say(format!(
         "{} {component} is pinned to {version} in {} {end}",
         desk.voice.good("✓"),
         args.environment
     ));
     let live = state.live.as_ref().and_then(|l| l.versions.get(component));
-    let answer = Answer::done("pinned").with("environment", args.environment.as_str()).with("component", component.as_str());
+    let answer =
+        Answer::done("pinned").with("environment", args.environment.as_str()).with("component", component.as_str());
     if state.live.is_none() || live == Some(version) || args.no_deploy {
         return Ok(answer);
     }
@@ -42,9 +44,16 @@ pub async fn unpin(desk: &Desk, args: &Unpin) -> Result<Answer, Failure> {
     desk.environment(&args.environment)?;
     let make = |state: &State| Ok(vec![commands::unpin(args, &desk.pipeline, state)?]);
     desk.append(&args.environment, make).await?;
-    desk.voice.say(format!("{} {} is not pinned any more in {}", desk.voice.good("✓"), args.component, args.environment));
+    desk.voice.say(format!(
+        "{} {} is not pinned any more in {}",
+        desk.voice.good("✓"),
+        args.component,
+        args.environment
+    ));
     desk.voice.say(format!("  `piton plan {}` shows what that brings", args.environment));
-    Ok(Answer::done("unpinned").with("environment", args.environment.as_str()).with("component", args.component.as_str()))
+    Ok(Answer::done("unpinned")
+        .with("environment", args.environment.as_str())
+        .with("component", args.component.as_str()))
 }
 
 /// `piton quarantine`
@@ -103,7 +112,9 @@ pub async fn abort(desk: &Desk, args: &Abort) -> Result<Answer, Failure> {
     let answer = promote::conclude(desk, environment, &outcome, &state);
     // That it went back is what was asked for here.
     Ok(match answer.reason_code {
-        "rolled_back" | "refused" => Answer { code: super::answer::DONE, decision: "complete", reason_code: "aborted", ..answer },
+        "rolled_back" | "refused" => {
+            Answer { code: super::answer::DONE, decision: "complete", reason_code: "aborted", ..answer }
+        }
         _ => answer,
     })
 }

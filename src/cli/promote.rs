@@ -57,11 +57,8 @@ pub async fn begin(desk: &Desk, environment: &Environment, to: Option<&str>) -> 
     };
     say_plan(desk, &plan, false);
     let seen = opened.head;
-    let event = crate::model::Event {
-        at: desk.now(),
-        by: desk.me.actor.clone(),
-        what: What::Started { plan: plan.clone() },
-    };
+    let event =
+        crate::model::Event { at: desk.now(), by: desk.me.actor.clone(), what: What::Started { plan: plan.clone() } };
     let opened = crate::ledger::Opened { head: seen, ..opened };
     let page = crate::runner::page(&opened, vec![event]);
     use crate::ledger::{Ledger, LedgerError};
@@ -77,7 +74,9 @@ pub async fn begin(desk: &Desk, environment: &Environment, to: Option<&str>) -> 
 fn refuse_unsound(state: &State, environment: &Environment) -> Result<(), Failure> {
     let name = &environment.name;
     if let Some(stuck) = &state.stuck {
-        return Err(Failure::stuck(format!("`{name}` is stuck {} since {}", stuck.at, stuck.since)).hint(stuck.advice.clone()));
+        return Err(
+            Failure::stuck(format!("`{name}` is stuck {} since {}", stuck.at, stuck.since)).hint(stuck.advice.clone())
+        );
     }
     if let Some(foreign) = &state.foreign {
         let message = format!(

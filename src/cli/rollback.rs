@@ -28,7 +28,10 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
         None => whole,
     };
     let standing = opened.state.standing().cloned();
-    if standing.as_ref().is_some_and(|from| from.tree == to.tree) && opened.state.stuck.is_none() && !opened.state.is_busy() {
+    if standing.as_ref().is_some_and(|from| from.tree == to.tree)
+        && opened.state.stuck.is_none()
+        && !opened.state.is_busy()
+    {
         desk.voice.say(format!("{} {} is there already", desk.voice.good("✓"), environment.name));
         return Ok(Answer::done("already_there").with("environment", environment.name.as_str()));
     }
@@ -49,7 +52,9 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
             reason: args.reason.clone(),
         };
         // The lease is taken in the same page: whoever acts here is fenced off from now on.
-        let claim = state.claim(&desk.me, desk.now(), true).map_err(|taken| Failure::try_again("lease_taken", taken.to_string()))?;
+        let claim = state
+            .claim(&desk.me, desk.now(), true)
+            .map_err(|taken| Failure::try_again("lease_taken", taken.to_string()))?;
         Ok(claim.into_iter().chain([ordered]).collect())
     };
     desk.append(&args.environment, make).await?;
@@ -89,9 +94,10 @@ async fn at_commit(desk: &Desk, environment: &Environment, state: &State, text: 
 
 async fn at_time(desk: &Desk, environment: &Environment, state: &State, at: Stamp) -> Result<Release, Failure> {
     let entries = desk.ledger.pages(&environment.name, None, PAGES_MAX).await?;
-    let entry = entries.iter().find(|entry| entry.at <= at).ok_or_else(|| {
-        Failure::usage(format!("the ledger of `{}` does not reach back to {at}", environment.name))
-    })?;
+    let entry = entries
+        .iter()
+        .find(|entry| entry.at <= at)
+        .ok_or_else(|| Failure::usage(format!("the ledger of `{}` does not reach back to {at}", environment.name)))?;
     release_of(desk, state, &entries, entry)
 }
 

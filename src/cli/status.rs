@@ -21,10 +21,19 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
         None => desk.pipeline.environments.iter().collect(),
     };
     let names: Vec<EnvironmentName> = chosen.iter().map(|e| e.name.clone()).collect();
-    let opened = match args.offline {
-        true => desk.ledger.open_mirrors(&names).await?,
-        false => desk.ledger.open_many(&names).await?,
-    };
+    let mut opened = Vec::new();
+    match args.offline {
+        true => {
+            for name in &names {
+                opened.push(desk.ledger.open_mirror(name).await?);
+            }
+        }
+        false => {
+            for result in desk.ledger.open_many(&names).await {
+                opened.push(result?);
+            }
+        }
+    }
     let now = desk.now();
     let pairs: Vec<(&Environment, &Opened)> = chosen.into_iter().zip(opened.iter()).collect();
     table(desk, &pairs);
@@ -88,7 +97,12 @@ fn details(desk: &Desk, environment: &Environment, opened: &Opened, now: Stamp) 
         line(voice.warn(format!("seen last, not now ({why}); {unpushed} pages not pushed yet")));
     }
     if let Some(foreign) = &state.foreign {
-        line(voice.bad(format!("commit {} by {} was not written by piton: {}", foreign.commit.short(), foreign.author, foreign.why)));
+        line(voice.bad(format!(
+            "commit {} by {} was not written by piton: {}",
+            foreign.commit.short(),
+            foreign.author,
+            foreign.why
+        )));
     }
     if let Some(stuck) = &state.stuck {
         line(voice.bad(format!("stuck since {}: {}", stuck.since, stuck.advice)));
@@ -99,13 +113,24 @@ fn details(desk: &Desk, environment: &Environment, opened: &Opened, now: Stamp) 
     for pin in state.pins.values().filter(|p| p.in_force(now)) {
         let unpin = newest(desk, &pin.component).filter(|v| *v != pin.version);
         let unpin = unpin.map_or(String::new(), |v| format!("; an unpin would bring {v}"));
-        line(format!("{} pinned to {} by {} {}: {}{unpin}", pin.component, pin.version, pin.by, end(pin.until), pin.reason));
+        line(format!(
+            "{} pinned to {} by {} {}: {}{unpin}",
+            pin.component,
+            pin.version,
+            pin.by,
+            end(pin.until),
+            pin.reason
+        ));
     }
     for quarantine in state.quarantines.iter().filter(|q| q.in_force(now)) {
         let what = match &quarantine.what {
             Quarantined::Version { component, version } => format!("{component} {version}"),
             Quarantined::Content { commit, files } => {
-                format!("{} of {}", files.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>().join(", "), commit.short())
+                format!(
+                    "{} of {}",
+                    files.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>().join(", "),
+                    commit.short()
+                )
             }
         };
         line(voice.warn(format!("{what} in quarantine {}: {}", end(quarantine.until), quarantine.reason)));

@@ -223,6 +223,10 @@ fn goodbye(voice: &Voice, sandbox: &Sandbox, dir: &Path, kept: bool) {
     ] {
         voice.say(format!("  {:<60} {}", words, voice.dim(what)));
     }
-    let running = if kept { "The services are still running." } else { "Nothing is left running; the next promote or rollback starts what it needs." };
+    let running = if kept {
+        "The services are still running."
+    } else {
+        "Nothing is left running; the next promote or rollback starts what it needs."
+    };
     voice.say(voice.dim(format!("  {running} `rm -r {}` removes everything.", dir.display())));
 }

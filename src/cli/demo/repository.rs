@@ -13,7 +13,10 @@ const PIPELINE: &str = include_str!("pipeline.yaml");
 const SERVICES: [(&str, &str); 3] = [
     ("web", ""),
     ("api", "versions:\n  1.1.0: { work_fails: true } # the page loads all the same\n"),
-    ("store", "versions:\n  1.1.0: { fails_under: { per_second: 2, percent: 60 } } # staging never sees so much traffic\n"),
+    (
+        "store",
+        "versions:\n  1.1.0: { fails_under: { per_second: 2, percent: 60 } } # staging never sees so much traffic\n",
+    ),
 ];
 
 /// A deploy repository and its origin.
