@@ -146,6 +146,7 @@ impl From<RepositoryError> for Failure {
             | RepositoryError::Unsupported { .. }
             | RepositoryError::Prefix(_)
             | RepositoryError::Absent { .. }
+            | RepositoryError::CheckedOut { .. }
             | RepositoryError::Shallow { .. }
             | RepositoryError::Git { .. } => Failure::new(USAGE, "repository", message),
         };

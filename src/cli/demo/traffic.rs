@@ -9,10 +9,12 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::clients::http;
+use crate::{clients::http::Ask, model::Span};
 
 /// Requests per second, two of three for the work behind the page.
 const REQUESTS_PER_SECOND: u64 = 60;
+
+const ANSWER_WITHIN: Span = Span::seconds(5);
 
 /// Steady users of an environment.
 pub struct Traffic {
@@ -57,7 +59,7 @@ async fn drive(url: String, served: Arc<Served>, stop: CancellationToken) {
         let path = if number % 3 == 0 { "/" } else { "/work" };
         let (address, served) = (format!("{url}{path}"), served.clone());
         requests.spawn(async move {
-            let good = http::status_of(&address, Duration::from_secs(5)).await.is_ok_and(|status| status < 500);
+            let good = Ask::get(address, ANSWER_WITHIN).send().await.is_ok_and(|answer| answer.status < 500);
             let count = if good { &served.good } else { &served.bad };
             count.fetch_add(1, Ordering::Relaxed);
         });
