@@ -48,7 +48,7 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
 fn table(desk: &Desk, pairs: &[(&Environment, &Opened)]) {
     let voice = &desk.voice;
     let mut table = Table::new();
-    table.load_preset(if voice.live { presets::UTF8_BORDERS_ONLY } else { presets::NOTHING });
+    table.load_style(if voice.live { presets::UTF8_BORDERS_ONLY } else { presets::NOTHING });
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(voice.width()).unwrap_or(120));
     let mut header = vec!["environment".to_owned()];
     header.extend(desk.pipeline.components.keys().map(ToString::to_string));

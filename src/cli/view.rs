@@ -1,4 +1,7 @@
-use std::sync::Mutex;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -6,7 +9,7 @@ use super::voice::Voice;
 use crate::{
     engine::{Next, State},
     ledger::Appended,
-    model::{EnvironmentName, Event, Saw, Stamp, What},
+    model::{EnvironmentName, Event, GateName, Saw, Stamp, What},
     runner::View,
 };
 
@@ -15,7 +18,8 @@ pub struct Watcher {
     voice: Voice,
     environment: EnvironmentName,
     bar: Option<ProgressBar>,
-    last: Mutex<Option<String>>,
+    /// What each gate said last: the same again is no news.
+    said: Mutex<BTreeMap<GateName, String>>,
 }
 
 impl Watcher {
@@ -27,7 +31,7 @@ impl Watcher {
             bar.enable_steady_tick(std::time::Duration::from_millis(120));
             bar
         });
-        Watcher { voice: voice.clone(), environment, bar, last: Mutex::new(None) }
+        Watcher { voice: voice.clone(), environment, bar, said: Mutex::default() }
     }
 
     pub fn end(&self) {
@@ -46,12 +50,25 @@ impl Watcher {
         }
     }
 
-    /// A gate that says the same again says nothing new.
-    fn is_news(&self, said: &str) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let news = last.as_deref() != Some(said);
-        *last = Some(said.to_owned());
-        news
+    fn is_news(&self, what: &What) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            What::Shifted { .. } | What::Started { .. } => {
+                said.clear();
+                true
+            }
+            What::Read { reading, .. } => {
+                // How long a good answer took differs every time.
+                let now = match &reading.saw {
+                    Saw::Good(_) => "good".to_owned(),
+                    Saw::Bad(note) => format!("bad {note}"),
+                    Saw::Blind(note) => format!("blind {note}"),
+                    Saw::Counts(_) => "counts".to_owned(),
+                };
+                said.insert(reading.gate.clone(), now.clone()) != Some(now)
+            }
+            _ => true,
+        }
     }
 }
 
@@ -68,9 +85,7 @@ impl View for Watcher {
 
     fn wrote(&self, state: &State, events: &[Event], _appended: &Appended) {
         for event in events {
-            if let Some(text) = words(&self.voice, state, &event.what)
-                && (!matches!(event.what, What::Read { .. }) || self.is_news(&text))
-            {
+            if let Some(text) = words(&self.voice, state, &event.what).filter(|_| self.is_news(&event.what)) {
                 self.line(event.at, &text);
             }
         }

@@ -25,6 +25,9 @@ use crate::{
 use repository::Sandbox;
 use traffic::Traffic;
 
+/// How often production's address is looked for before its first release is up.
+const LOOK_FOR_DOOR: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// `piton demo`
 pub async fn run(common: &Common, args: &Demo, voice: &Voice) -> Result<Answer, Failure> {
     let dir = folder(args.dir.as_deref())?;
@@ -56,8 +59,9 @@ async fn play(desk: &Desk, sandbox: &Sandbox, stop: &CancellationToken) -> Resul
     let acts = Acts { desk, sandbox, stop };
     acts.title("A deploy repository, its origin, and two environments of three services each");
     acts.promote("staging").await?;
+    // Users come as soon as there is a door.
+    let traffic = Traffic::start(door(desk)?);
     acts.promote("production").await?;
-    let traffic = Traffic::start(&url(desk).await?);
 
     acts.title("A good bump: web 1.0.0 → 1.1.0");
     acts.bump("web", "1.1.0").await?;
@@ -171,12 +175,20 @@ fn name(text: &str) -> Result<EnvironmentName, Failure> {
     EnvironmentName::new(text).map_err(|e| Failure::usage(e.to_string()))
 }
 
-/// Where production's users come in.
-async fn url(desk: &Desk) -> Result<String, Failure> {
+/// Where production's users come in, once it is there.
+fn door(desk: &Desk) -> Result<impl Future<Output = String> + Send + 'static, Failure> {
     let production = name("production")?;
     let outside = desk.outside(desk.environment(&production)?)?;
-    let live = outside.target().live().await?;
-    live.facts.get("url").cloned().ok_or_else(|| Failure::stuck("production has no address"))
+    Ok(async move {
+        loop {
+            if let Ok(live) = outside.target().live().await
+                && let Some(url) = live.facts.get("url").filter(|_| !live.releases.is_empty())
+            {
+                return url.clone();
+            }
+            tokio::time::sleep(LOOK_FOR_DOOR).await;
+        }
+    })
 }
 
 async fn take_down(desk: &Desk) {

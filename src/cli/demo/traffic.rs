@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{clients::http::Ask, model::Span};
 
 /// Requests per second, two of three for the work behind the page.
-const REQUESTS_PER_SECOND: u64 = 60;
+const REQUESTS_PER_SECOND: u64 = 120;
 
 const ANSWER_WITHIN: Span = Span::seconds(5);
 
@@ -31,9 +31,17 @@ pub struct Served {
 }
 
 impl Traffic {
-    pub fn start(url: &str) -> Traffic {
+    /// Starts as soon as the address is known.
+    pub fn start(url: impl Future<Output = String> + Send + 'static) -> Traffic {
         let (stop, served) = (CancellationToken::new(), Arc::new(Served::default()));
-        let task = tokio::spawn(drive(url.trim_end_matches('/').to_owned(), served.clone(), stop.clone()));
+        let (counts, ends) = (served.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = ends.cancelled() => {}
+                url = url => drive(url.trim_end_matches('/').to_owned(), counts, ends.clone()).await,
+            }
+        });
         Traffic { stop, task, served }
     }
 
