@@ -92,6 +92,17 @@ pub async fn ensure(state_dir: &Path, program: &Path) -> Result<(), ContactError
     }
 }
 
+/// Waits until the supervisor, which has said that everything is down, is gone itself: until it lets go of its lock.
+pub async fn gone(state_dir: &Path) -> Result<(), ContactError> {
+    let path = state_dir.join("supervisor.lock");
+    let waiting = tokio::task::spawn_blocking(move || fs::File::open(path)?.lock());
+    match timeout(START_WITHIN, waiting).await {
+        // A folder that is gone has no supervisor either.
+        Ok(_) => Ok(()),
+        Err(_) => Err(ContactError::Slow { folder: state_dir.to_owned(), after: START_WITHIN }),
+    }
+}
+
 /// Starts a supervisor that outlives us, and waits for its word that it is ready.
 async fn start(state_dir: &Path, program: &Path) -> Result<(), String> {
     fs::create_dir_all(state_dir).map_err(|error| format!("cannot make the folder: {error}"))?;

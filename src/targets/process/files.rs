@@ -1,6 +1,7 @@
 //! The folder of checkouts: one per tree, checked out and built once.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -28,14 +29,14 @@ pub async fn bring(site: &Site, config: &Config, tree: &TreeId) -> Result<PathBu
     Ok(dir)
 }
 
-/// Removes checkouts that nobody needs, the longest unused first.
-pub fn prune(state_dir: &Path, needed: &[TreeId], keep: usize) -> io::Result<()> {
+/// Removes checkouts other than the needed ones, which are named by their tree ids: the longest unused first.
+pub fn prune(state_dir: &Path, needed: &[OsString], keep: usize) -> io::Result<()> {
     let mut unneeded = Vec::new();
     for entry in fs::read_dir(state_dir.join("releases"))? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Ok(tree) = TreeId::new(name) else { continue };
-        if path.is_dir() && !needed.contains(&tree) {
+        let is_needed = needed.iter().any(|needed| needed == name);
+        if TreeId::new(name).is_ok() && path.is_dir() && !is_needed {
             let used = fs::metadata(beside(&path, "done")).and_then(|meta| meta.modified());
             unneeded.push((used.unwrap_or(SystemTime::UNIX_EPOCH), path));
         }

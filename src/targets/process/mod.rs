@@ -7,7 +7,12 @@ mod supervisor;
 mod template;
 mod wire;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    path::Path,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -24,7 +29,7 @@ use self::{
 };
 use super::{Act, Done, Entry, Live, Site, Target, TargetError};
 use crate::{
-    model::{Portion, Release, TreeId},
+    model::{Portion, Release},
     pipeline::{Kind, Splits, TargetKind, checked},
 };
 
@@ -90,9 +95,14 @@ pub struct Process {
 
 impl Process {
     /// Takes a checked configuration.
-    pub fn new(config: &Value, site: Site) -> Result<Process, TargetError> {
+    pub fn new(config: &Value, mut site: Site) -> Result<Process, TargetError> {
         let config = serde_json::from_value(config.clone()).map_err(|error| TargetError::World {
             what: "cannot read the configuration of the target `process`".to_owned(),
+            source: Some(Box::new(error)),
+        })?;
+        // The supervisor has another working directory.
+        site.state_dir = std::path::absolute(&site.state_dir).map_err(|error| TargetError::World {
+            what: format!("cannot find the folder {}", site.state_dir.display()),
             source: Some(Box::new(error)),
         })?;
         Ok(Process { config, site })
@@ -148,7 +158,8 @@ impl Process {
     /// Old checkouts go; a failure costs disk space and is told at the next full disk.
     async fn prune(&self) {
         let Ok(report) = contact::report(&self.site.state_dir).await else { return };
-        let needed: Vec<TreeId> = report.releases.into_keys().collect();
+        let folders = report.instances.iter().filter_map(|instance| instance.dir.file_name());
+        let needed: Vec<OsString> = folders.map(OsStr::to_owned).collect();
         let (state_dir, keep) = (self.site.state_dir.clone(), self.config.keep);
         let pruned = tokio::task::spawn_blocking(move || files::prune(&state_dir, &needed, keep)).await;
         if let Ok(Err(error)) = pruned {
@@ -205,7 +216,8 @@ pub async fn shutdown(state_dir: &Path, drain: bool) -> Result<(), TargetError> 
     let order = Order::Shutdown { drain };
     let request = Request { protocol: PROTOCOL, fence: 0, secrets: BTreeMap::new(), order };
     match contact::order(state_dir, &request, Duration::from_secs(120)).await {
-        Ok(Ok(_)) | Err(ContactError::None(_)) => Ok(()),
+        Ok(Ok(_)) => Ok(contact::gone(state_dir).await?),
+        Err(ContactError::None(_)) => Ok(()),
         Ok(Err(refusal)) => Err(refusal.into()),
         Err(error) => Err(error.into()),
     }

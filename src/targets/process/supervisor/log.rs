@@ -12,6 +12,9 @@ use crate::clients::process::Redaction;
 /// At this size a log becomes `NAME.log.1`, and the one of that name before is gone.
 pub const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// How many logs of instances that are gone stay for a look.
+const LOGS_KEPT: usize = 50;
+
 /// How much of a log's end is looked at for an error's text.
 const TAIL_BYTES: u64 = 8 * 1024;
 const TAIL_LINES: usize = 6;
@@ -25,10 +28,6 @@ pub struct Log {
 impl Log {
     pub fn at(path: PathBuf) -> Log {
         Log { path }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// For a service to write to; it only ever appends, so that cutting the file short is safe while it runs.
@@ -65,6 +64,20 @@ impl Log {
         let text = redaction.apply(&String::from_utf8_lossy(&bytes));
         last_lines(&text)
     }
+}
+
+/// Removes the oldest logs of instances that are gone.
+pub fn remove_old(dir: &Path, in_use: &[Log]) -> io::Result<()> {
+    let mut gone = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let path = entry?.path();
+        if !in_use.iter().any(|log| path == log.path || path == log.path.with_extension("log.1")) {
+            gone.push((fs::metadata(&path)?.modified()?, path));
+        }
+    }
+    gone.sort();
+    let surplus = gone.len().saturating_sub(LOGS_KEPT);
+    gone.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 /// The last lines of a text that say something, in one line.
