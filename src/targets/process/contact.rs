@@ -20,10 +20,10 @@ use tokio::{
 };
 
 use super::{
-    supervisor::{ORDERS_PATH, REPORT_PATH, last_lines, short_socket_path},
+    supervisor::{ORDERS_PATH, REPORT_PATH, short_socket_path},
     wire::{Refusal, Report, Request},
 };
-use crate::targets::TargetError;
+use crate::{clients::process::last_lines, targets::TargetError};
 
 /// A new supervisor first takes over, or clears away, what a killed one left.
 const START_WITHIN: Duration = Duration::from_secs(30);

@@ -2,9 +2,7 @@
 
 mod config;
 mod contact;
-mod files;
 mod supervisor;
-mod template;
 mod wire;
 
 use std::{
@@ -27,7 +25,7 @@ use self::{
     supervisor::record,
     wire::{Brought, Order, PROTOCOL, Request},
 };
-use super::{Act, Done, Entry, Live, Site, Target, TargetError};
+use super::{Act, Done, Entry, Live, Site, Target, TargetError, checkouts};
 use crate::{
     model::{Portion, Release},
     pipeline::{Kind, Splits, TargetKind, checked},
@@ -131,10 +129,12 @@ impl Process {
     }
 
     async fn bring(&self, release: &Release) -> Result<Brought, TargetError> {
+        let Config { build, build_secrets, build_within, .. } = self.config.clone();
+        let build = checkouts::Build { argv: build, secrets: build_secrets, within: build_within };
         let versions = release.versions.iter().map(|(name, version)| (name.to_string(), version.to_string()));
         Ok(Brought {
             tree: release.tree.clone(),
-            dir: files::bring(&self.site, &self.config, &release.tree).await?,
+            dir: checkouts::bring(&self.site, &build, &release.tree).await?,
             environment: self.site.environment.clone(),
             versions: versions.collect(),
             config: self.config.clone(),
@@ -161,7 +161,7 @@ impl Process {
         let folders = report.instances.iter().filter_map(|instance| instance.dir.file_name());
         let needed: Vec<OsString> = folders.map(OsStr::to_owned).collect();
         let (state_dir, keep) = (self.site.state_dir.clone(), self.config.keep);
-        let pruned = tokio::task::spawn_blocking(move || files::prune(&state_dir, &needed, keep)).await;
+        let pruned = tokio::task::spawn_blocking(move || checkouts::prune(&state_dir, &needed, keep)).await;
         if let Ok(Err(error)) = pruned {
             tracing::warn!(%error, "cannot remove old checkouts in {}", self.site.state_dir.display());
         }

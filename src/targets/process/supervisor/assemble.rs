@@ -10,10 +10,12 @@ use super::{
     instance::{PORT_PLACE, Start},
     log::Log,
 };
-use crate::targets::process::{
-    config::{Service, called_service},
+use crate::targets::{
+    process::{
+        config::{Service, called_service},
+        wire::Brought,
+    },
     template,
-    wire::Brought,
 };
 
 /// Everything a unit needs besides its instances' ports.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::clients::process::Redaction;
+use crate::clients::process::{Redaction, last_lines};
 
 /// At this size a log becomes `NAME.log.1`, and the one of that name before is gone.
 pub const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -17,8 +17,6 @@ const LOGS_KEPT: usize = 50;
 
 /// How much of a log's end is looked at for an error's text.
 const TAIL_BYTES: u64 = 8 * 1024;
-const TAIL_LINES: usize = 6;
-const TAIL_CHARACTERS: usize = 800;
 
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -78,16 +76,6 @@ pub fn remove_old(dir: &Path, in_use: &[Log]) -> io::Result<()> {
     gone.sort();
     let surplus = gone.len().saturating_sub(LOGS_KEPT);
     gone.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
-}
-
-/// The last lines of a text that say something, in one line.
-pub fn last_lines(text: &str) -> Option<String> {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let kept = lines[lines.len().saturating_sub(TAIL_LINES)..].join(" / ");
-    let kept: String = kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let surplus = kept.chars().count().saturating_sub(TAIL_CHARACTERS);
-    let kept: String = kept.chars().skip(surplus).collect();
-    (!kept.is_empty()).then_some(kept)
 }
 
 #[cfg(test)]

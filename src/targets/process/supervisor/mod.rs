@@ -41,7 +41,6 @@ use super::wire::{PROTOCOL, Report};
 use crate::model::{Arm, TreeId};
 
 pub use control::{ORDERS_PATH, REPORT_PATH, short_socket_path};
-pub use log::last_lines;
 pub use start::supervise;
 
 struct Supervisor {
