@@ -155,7 +155,20 @@ fn changed(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) ->
             format @ (Format::Env | Format::Requirements) => flat::change(format, text, path, &new_text)?,
         },
     };
+    if place.part == Part::Tag {
+        check_only_the_end_differs(&text[splice.range.clone()], &splice.token, to.as_str())?;
+    }
     Ok([&bytes[..mark], splice.applied(text).as_bytes()].concat())
+}
+
+/// The name of an image stays as it is written, also where it is written with escapes.
+fn check_only_the_end_differs(before: &str, after: &str, to: &str) -> Result<(), Why> {
+    let quote = |text: &str| text.len() - text.trim_end_matches(['"', '\'']).len();
+    let kept = after.len() - quote(after) - after.trim_end_matches(['"', '\'']).len().min(to.len());
+    match after.is_empty() || before.get(..kept) == after.get(..kept) {
+        true => Ok(()),
+        false => Err(Why::Check { problem: "the image's name would be written differently" }),
+    }
 }
 
 fn grown(

@@ -53,6 +53,9 @@ pub(super) fn change(
 ) -> Result<Splice, Why> {
     let range = find(text, pattern)?;
     let new = to(&text[range.clone()])?;
+    if new == text[range.clone()] {
+        return Ok(Splice::nothing());
+    }
     let splice = Splice { range: range.clone(), token: new.clone(), reads: new };
     let after = splice.applied(text);
     match find(&after, pattern) {
