@@ -3,7 +3,7 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Structu
 use super::{
     Format, Why,
     document::Splice,
-    scalar::{double_quoted, fits_plain, single_quoted, stays_plain},
+    scalar::{double_quoted, fits_plain, is_printable, single_quoted, stays_plain},
     tree::{DEPTH_MAX, Node, Shape, Style, Tree},
 };
 
@@ -146,6 +146,9 @@ fn block(tree: &Tree<'_>, node: &Node<'_>, text: &str, to: &str) -> Result<Splic
             to: to.to_owned(),
             problem: "a blank at its start would change the indentation",
         });
+    }
+    if !to.chars().all(is_printable) {
+        return Err(Why::CannotHold { to: to.to_owned(), problem: "a block scalar has no escapes for its characters" });
     }
     let at = node.span.start;
     if !tree.source[at..].starts_with(content) {
