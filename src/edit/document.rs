@@ -70,8 +70,9 @@ pub(super) fn change(
     let Shape::Scalar { text: old, style } = &tree.nodes[target].shape else {
         return Err(Why::Collection { what: tree.what(target) });
     };
-    let new = to(content(old, *style))?;
-    if new == content(old, *style) {
+    let stands = if tree.is_null(target) { "" } else { content(old, *style) };
+    let new = to(stands)?;
+    if new == stands {
         return Ok(Splice::nothing());
     }
     let splice = match format {

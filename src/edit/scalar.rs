@@ -95,14 +95,16 @@ pub(super) fn fits_plain(text: &str, in_flow: bool) -> bool {
         }
         _ => true,
     };
-    let colon_flow = |pair: &[u8]| pair[0] == b':' && is_flow(char::from(pair[1]));
+    // Readers do not agree what a colon or a question mark means inside braces, unless a word goes on behind it.
+    let odd_pair = |pair: &[u8]| pair[0] == b':' && !pair[1].is_ascii_alphanumeric() && pair[1] != b'/';
+    let odd_in_flow = || text.contains(is_flow) || text.contains('?') || text.as_bytes().windows(2).any(odd_pair);
     starts
         && !text.starts_with(char::is_whitespace)
         && !text.ends_with(char::is_whitespace)
         && !text.ends_with(':')
         && !["---", "..."].iter().any(|mark| text.starts_with(mark))
         && ![": ", " #", ":\t", "\t#"].iter().any(|mark| text.contains(mark))
-        && !(in_flow && (text.contains(is_flow) || text.as_bytes().windows(2).any(colon_flow)))
+        && !(in_flow && odd_in_flow())
         && text.chars().all(is_printable)
 }
 

@@ -81,6 +81,8 @@ fn every_other_byte_stays() {
         ("tag:\n", "tag", "1.2.3", "tag: 1.2.3\n"),
         ("tag:   # set by chartpress\n", "tag", "1.2", "tag: \"1.2\"   # set by chartpress\n"),
         ("tag: ~\n", "tag", "x", "tag: x\n"),
+        ("tag: ~\n", "tag", "~", "tag: \"~\"\n"),
+        ("tag:\n", "tag", "~", "tag: \"~\"\n"),
         ("tag: null # c\n", "tag", "x", "tag: x # c\n"),
         ("tag: \"\"\n", "tag", "1.2", "tag: \"1.2\"\n"),
         ("{tag: , b: c}\n", "tag", "x", "{tag: x , b: c}\n"),
