@@ -6,13 +6,13 @@ pub enum EditError {
     #[error("cannot read the path `{path}` at column {column}: {why}")]
     Path { path: String, column: usize, why: &'static str },
     #[error("cannot read `{at}` in {file}: {why}")]
-    Read { file: String, at: String, why: Why },
+    Read { file: String, at: String, why: Box<Why> },
     #[error("cannot change `{at}` in {file}: {why}")]
-    Change { file: String, at: String, why: Why },
+    Change { file: String, at: String, why: Box<Why> },
     #[error("cannot add `{at}` to {file}: {why}")]
-    Insert { file: String, at: String, why: Why },
+    Insert { file: String, at: String, why: Box<Why> },
     #[error("cannot remove `{at}` from {file}: {why}")]
-    Remove { file: String, at: String, why: Why },
+    Remove { file: String, at: String, why: Box<Why> },
 }
 
 impl EditError {

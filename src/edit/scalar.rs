@@ -88,7 +88,7 @@ pub(super) fn fits_plain(text: &str, in_flow: bool) -> bool {
     let mut chars = text.chars();
     let (Some(first), second) = (chars.next(), chars.next()) else { return false };
     let starts = match first {
-        '-' => second.is_some_and(|c| !c.is_whitespace() && !(in_flow && is_flow(c))),
+        '-' => second.is_some_and(|c| !(c.is_whitespace() || in_flow && is_flow(c))),
         // YAML 1.1 and 1.2 do not agree where these two may begin a plain text.
         '?' | ':' | ',' | '[' | ']' | '{' | '}' | '#' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => {
             false
