@@ -1,5 +1,7 @@
 #![doc = include_str!("README.md")]
 
+pub mod process;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
@@ -73,6 +75,8 @@ pub struct Site {
     /// A private folder of this environment on this machine, outside any work tree; made when first needed.
     pub state_dir: std::path::PathBuf,
     pub trees: Arc<dyn Checkout>,
+    /// This program itself, which `process` starts again as its supervisor.
+    pub program: std::path::PathBuf,
 }
 
 /// Gives the files of a release.
@@ -88,4 +92,4 @@ pub struct Entry {
 }
 
 /// Every kind of target.
-pub const ALL: &[Entry] = &[];
+pub const ALL: &[Entry] = &[process::ENTRY];
