@@ -2,16 +2,26 @@
 //! to the last known-good commit when a gate says no.
 
 // words and thought: no async, no clock, no files, no network
+pub mod commands;
 pub mod edit;
+pub mod engine;
+pub mod judge;
 pub mod model;
 pub mod pipeline;
+pub mod planner;
+pub mod report;
 pub mod versions;
 
 // outside
 pub mod channels;
 pub mod clients;
 pub mod gates;
+pub mod ledger;
 pub mod targets;
 
 // hands
+pub mod runner;
 pub mod sample;
+
+// doors
+pub mod cli;

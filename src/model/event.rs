@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -72,7 +74,7 @@ pub enum What {
 
     // a promotion
     Started {
-        plan: Box<Plan>,
+        plan: Arc<Plan>,
     },
     Read {
         attempt: AttemptId,
@@ -208,6 +210,23 @@ impl Cause {
             | Cause::Investigated { .. }
             | Cause::Ordered { .. } => true,
             Cause::Blind { .. } => false,
+        }
+    }
+}
+
+impl Cause {
+    /// The cause as a person would say it.
+    pub fn sentence(&self) -> String {
+        match self {
+            Cause::Gate { gate, why } => format!("gate `{gate}` failed: {why}"),
+            Cause::ApplyFailed { why } => format!("deploy failed: {why}"),
+            Cause::ShiftFailed { why } => format!("moving users failed: {why}"),
+            Cause::Deadline { after } => format!("not done within its deadline of {after}"),
+            Cause::Investigated { after, gate, why } => {
+                format!("gate `{gate}` has not recovered within {after}: {why}")
+            }
+            Cause::Blind { after, gate, why } => format!("gate `{gate}` could not look for {after}: {why}"),
+            Cause::Ordered { reason } => format!("ordered: {reason}"),
         }
     }
 }

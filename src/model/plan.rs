@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, CommitId, ComponentName, EnvironmentName, GateName, NameError, Span, Stamp, TreeId, Version};
+use super::{Actor, CommitId, ComponentName, EnvironmentName, GateName, Span, Stamp, TreeId, Version};
 
 /// The set of all component versions plus configuration: one commit's tree, immutable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +101,26 @@ pub struct Plan {
     pub author: Option<Actor>,
     /// The source commit is done with when this plan is: nothing of it waits for a further step.
     pub completes_source: bool,
+}
+
+impl Plan {
+    /// What it brings, in a few words.
+    pub fn headline(&self) -> String {
+        match self.bumps.as_slice() {
+            [] => format!("{} ({})", self.release.source.short(), self.subject),
+            bumps => bumps.iter().map(Bump::to_string).collect::<Vec<_>>().join(", "),
+        }
+    }
+}
+
+impl fmt::Display for Bump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => write!(f, "{} {from} → {to}", self.component),
+            (None, Some(to)) => write!(f, "{} {to}", self.component),
+            (_, None) => write!(f, "{} as what is around it has it", self.component),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -324,11 +344,6 @@ impl Default for Limits {
 pub struct WatchSpec {
     pub time: Span,
     pub gates: Vec<GateName>,
-}
-
-/// Makes a version from text that may be absent.
-pub fn version_of(text: Option<&str>) -> Result<Option<Version>, NameError> {
-    text.map(Version::new).transpose()
 }
 
 #[cfg(test)]

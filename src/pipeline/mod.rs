@@ -1,14 +1,33 @@
 #![doc = include_str!("README.md")]
 
+mod canary;
+mod environment;
+mod explain;
+mod fault;
+mod forms;
+mod gates;
+mod graph;
 mod kind;
 mod node;
+mod parse;
+mod read;
+mod schema;
+mod secrets;
+mod section;
+mod words;
+mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+pub use explain::{ExplainError, examples, explain};
+pub use fault::{Fault, Located, Refusal};
 pub use kind::{GateKind, Kind, Kinds, Splits, TargetKind, checked};
-pub use node::{Fault, Node};
+pub use node::Node;
+pub use parse::parse;
+pub use schema::schema;
+pub use words::nearest;
 
 use crate::{
     edit,
@@ -37,6 +56,12 @@ pub struct Pipeline {
 pub struct Source {
     pub branch: String,
     pub remote: String,
+}
+
+impl Default for Source {
+    fn default() -> Source {
+        Source { branch: "main".to_owned(), remote: "origin".to_owned() }
+    }
 }
 
 /// A value at a place in the deploy repository.

@@ -1,0 +1,203 @@
+use std::collections::BTreeMap;
+
+use futures_util::future::{BoxFuture, Either, FutureExt, select};
+
+use crate::{
+    channels::Channel,
+    clients::clock::Clock,
+    engine::State,
+    gates::{Gate, Scene},
+    model::{
+        AttemptId, Effect, EnvironmentName, GateName, GateSpec, Notice, Plan, Portion, Reading, Release, Saw, Span,
+        Stamp, What,
+    },
+    targets::{Act, Done, Target, TargetError},
+};
+
+/// Everything outside, behind the sockets.
+pub trait Sockets: Send + Sync {
+    fn target(&self) -> &dyn Target;
+
+    /// Makes the gate that a plan names; the error is a sentence.
+    fn gate(&self, spec: &GateSpec) -> Result<Box<dyn Gate>, String>;
+
+    fn channels(&self) -> &[Box<dyn Channel>];
+
+    fn tells(&self) -> bool {
+        !self.channels().is_empty()
+    }
+}
+
+/// Performs effects, one function each; each gives exactly one event.
+#[derive(Clone)]
+pub struct Hands<'a> {
+    pub environment: EnvironmentName,
+    pub sockets: &'a dyn Sockets,
+    pub clock: &'a dyn Clock,
+}
+
+impl<'a> Hands<'a> {
+    /// Something that changes the world. Without an answer `within` that time it counts as failed, and is done again.
+    pub fn act(self, effect: Effect, fence: u64, within: Option<Span>) -> BoxFuture<'a, What> {
+        let failed = within.and_then(|within| unanswered(&effect, within));
+        let (Some(within), Some(failed)) = (within, failed) else { return self.act_at_leisure(effect, fence) };
+        let clock = self.clock;
+        async move {
+            let until = clock.now() + within;
+            match select(self.act_at_leisure(effect, fence), wait_until(clock, until)).await {
+                Either::Left((what, _)) => what,
+                Either::Right(((), _)) => failed,
+            }
+        }
+        .boxed()
+    }
+
+    fn act_at_leisure(self, effect: Effect, fence: u64) -> BoxFuture<'a, What> {
+        async move {
+            match effect {
+                Effect::Apply { attempt, release } => self.apply(attempt, release, fence).await,
+                Effect::Shift { attempt, release, to } => self.shift(attempt, release, to, fence).await,
+                Effect::Retreat { attempt, from, to } => self.retreat(attempt, from, to, fence).await,
+                Effect::Settle { attempt, keep } => self.settle(attempt, keep, fence).await,
+                Effect::Look { attempt, gate } => no_plan(attempt, gate, self.clock),
+                Effect::Tell { notice } => self.tell(notice).await,
+            }
+        }
+        .boxed()
+    }
+
+    async fn apply(&self, attempt: AttemptId, release: Release, fence: u64) -> What {
+        match self.perform(Act::Apply { release }, fence).await {
+            Ok(done) => What::Applied { attempt, note: done.note },
+            Err(error) => What::ApplyFailed { attempt, why: sentence(&error) },
+        }
+    }
+
+    async fn shift(&self, attempt: AttemptId, release: Release, to: Portion, fence: u64) -> What {
+        match self.perform(Act::Shift { release, to: to.clone() }, fence).await {
+            Ok(_) => What::Shifted { attempt, to },
+            Err(error) => What::ShiftFailed { attempt, to, why: sentence(&error) },
+        }
+    }
+
+    async fn retreat(&self, attempt: AttemptId, from: Release, to: Option<Release>, fence: u64) -> What {
+        match self.perform(Act::Retreat { from, to }, fence).await {
+            Ok(_) => What::Retreated { attempt },
+            Err(error) => What::RetreatFailed { attempt, why: sentence(&error) },
+        }
+    }
+
+    async fn settle(&self, attempt: AttemptId, keep: Option<Release>, fence: u64) -> What {
+        match self.perform(Act::Settle { keep }, fence).await {
+            Ok(_) => What::Settled { attempt },
+            Err(error) => What::SettleFailed { attempt, why: sentence(&error) },
+        }
+    }
+
+    async fn perform(&self, act: Act, fence: u64) -> Result<Done, TargetError> {
+        self.sockets.target().perform(&act, fence).await
+    }
+
+    /// One look of one gate.
+    pub fn look(self, state: &State, attempt: AttemptId, gate: &GateName) -> BoxFuture<'a, What> {
+        let attempted = state.attempt.as_ref().filter(|a| a.id == attempt).map(|a| a.plan.clone());
+        let watched = || state.watches.iter().find(|w| w.attempt == attempt).map(|w| w.plan.clone());
+        let plan = attempted.or_else(watched);
+        let gate = gate.clone();
+        async move {
+            let spec = plan.as_ref().and_then(|plan| plan.gates.get(&gate));
+            let (Some(plan), Some(spec)) = (&plan, spec) else { return no_plan(attempt, gate, self.clock) };
+            let before = self.clock.now();
+            let saw = match self.sockets.gate(spec) {
+                Ok(socket) => {
+                    let scene = self.scene(plan, spec, attempt).await;
+                    socket.look(&scene).await
+                }
+                Err(why) => Saw::Blind(why),
+            };
+            let at = self.clock.now();
+            What::Read { attempt, reading: Reading { gate, at, took: at.since(before), saw } }
+        }
+        .boxed()
+    }
+
+    async fn scene(&self, plan: &Plan, spec: &GateSpec, attempt: AttemptId) -> Scene {
+        let mut facts: BTreeMap<String, String> = match self.sockets.target().live().await {
+            Ok(live) => live.facts,
+            // The gate then says which fact it misses.
+            Err(_) => BTreeMap::new(),
+        };
+        facts.insert("environment".to_owned(), self.environment.to_string());
+        facts.insert("attempt".to_owned(), attempt.0.to_string());
+        for (component, version) in &plan.release.versions {
+            facts.insert(format!("version.{component}"), version.to_string());
+        }
+        Scene {
+            environment: self.environment.clone(),
+            candidate: plan.release.clone(),
+            stable: plan.back.clone(),
+            facts,
+            timeout: spec.timeout,
+        }
+    }
+
+    /// Tells every channel; one that fails or does not answer is a warning.
+    pub fn tell(self, notice: Notice) -> BoxFuture<'a, What> {
+        async move {
+            let until = self.clock.now() + TELL_PATIENCE;
+            let mut failures = Vec::new();
+            for channel in self.sockets.channels() {
+                let told = channel.tell(&self.environment, &notice);
+                match select(told, wait_until(self.clock, until)).await {
+                    Either::Left((Ok(()), _)) => {}
+                    Either::Left((Err(why), _)) => failures.push(why),
+                    Either::Right(_) => failures.push(format!("no answer within {TELL_PATIENCE}")),
+                }
+            }
+            match failures.is_empty() {
+                true => What::Told { notice: notice.id },
+                false => What::TellFailed { notice: notice.id, why: failures.join("; ") },
+            }
+        }
+        .boxed()
+    }
+}
+
+/// How long all channels together may take over one notice: at the end of a run somebody waits for them.
+const TELL_PATIENCE: Span = Span::seconds(10);
+
+fn wait_until(clock: &dyn Clock, until: Stamp) -> BoxFuture<'_, ()> {
+    async move {
+        while clock.now() < until {
+            clock.wait(until).await;
+        }
+    }
+    .boxed()
+}
+
+/// What is written when an act gives no answer; nothing for those that the promotion's own deadline ends.
+fn unanswered(effect: &Effect, within: Span) -> Option<What> {
+    let why = format!("no answer within {within}");
+    match effect {
+        Effect::Retreat { attempt, .. } => Some(What::RetreatFailed { attempt: *attempt, why }),
+        Effect::Settle { attempt, .. } => Some(What::SettleFailed { attempt: *attempt, why }),
+        Effect::Apply { .. } | Effect::Shift { .. } | Effect::Look { .. } | Effect::Tell { .. } => None,
+    }
+}
+
+fn no_plan(attempt: AttemptId, gate: GateName, clock: &dyn Clock) -> What {
+    let saw = Saw::Blind("the plan does not have this gate".to_owned());
+    What::Read { attempt, reading: Reading { gate, at: clock.now(), took: Span(0), saw } }
+}
+
+/// An error with all its causes, on one line.
+pub fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

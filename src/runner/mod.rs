@@ -1,0 +1,560 @@
+#![doc = include_str!("README.md")]
+
+mod hands;
+mod page;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, Either, select},
+    stream::FuturesUnordered,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use hands::{Hands, Sockets, sentence};
+pub use page::make as page;
+
+use crate::{
+    clients::clock::Clock,
+    engine::{self, Holder, LeaseTaken, Next, Setup, State, Wait},
+    judge::{self, Circumstances, GateLog},
+    ledger::{Appended, Ledger, LedgerError, Opened},
+    model::{AttemptId, Effect, EnvironmentName, Event, GateName, Span, Stamp, Step, TreeId, Verdict, What},
+};
+
+/// Carries one environment on.
+pub struct Runner<'a> {
+    pub environment: EnvironmentName,
+    pub ledger: &'a dyn Ledger,
+    pub sockets: &'a dyn Sockets,
+    pub clock: &'a dyn Clock,
+    pub view: &'a dyn View,
+    pub me: Holder,
+    /// Cancelled by Ctrl-C or SIGTERM: the runner writes down what it has and lets the lease go.
+    pub stop: CancellationToken,
+    pub pace: PollPace,
+}
+
+/// How long readings may wait for company, and how often others' pages are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct PollPace {
+    pub readings: Span,
+    pub others: Span,
+}
+
+impl Default for PollPace {
+    fn default() -> PollPace {
+        PollPace { readings: Span::seconds(15), others: Span::seconds(5) }
+    }
+}
+
+/// Until when to carry on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Until the promotion or rollback has ended; `wait_for_people` also through approvals and windows.
+    Ended { wait_for_people: bool },
+    /// Until the watch is over, too.
+    Watched,
+    /// What is due now, no more.
+    Due,
+}
+
+/// Why the runner came back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Nothing is under way any more; `State::last` says how it ended.
+    Ended,
+    /// What was due is done; the rest waits.
+    Waiting {
+        waits: Vec<Wait>,
+        wake: Option<Stamp>,
+    },
+    /// A preflight waits for people, a window or the end of a freeze.
+    Held {
+        waits: Vec<Wait>,
+    },
+    /// Another runner has the lease.
+    Taken(LeaseTaken),
+    Stopped,
+}
+
+/// Who watches the runner work.
+pub trait View: Send + Sync {
+    fn show(&self, _state: &State, _next: &Next, _now: Stamp) {}
+    fn wrote(&self, _state: &State, _events: &[Event], _appended: &Appended) {}
+}
+
+/// Nobody does.
+pub struct NoView;
+
+impl View for NoView {}
+
+/// Why the runner gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("lost {0} races for the ledger in a row")]
+    Races(u32),
+}
+
+/// Lost races in a row before the runner gives up; each means that somebody else made progress.
+const RACES_MAX: u32 = 50;
+/// Readings that are written without waiting for more.
+const READINGS_MAX: usize = 20;
+
+/// What the runner believes: the ledger, and readings that are not in it yet.
+struct Belief {
+    opened: Opened,
+    pending: Vec<Event>,
+    pending_since: Option<Stamp>,
+    /// The ledger's state with the pending readings taken in.
+    state: State,
+    races: u32,
+    read_at: Stamp,
+}
+
+/// Work that is under way.
+struct Work<'a> {
+    act: Option<(Effect, BoxFuture<'a, What>)>,
+    looks: FuturesUnordered<BoxFuture<'a, (GateName, AttemptId, What)>>,
+    looking: BTreeSet<(AttemptId, GateName)>,
+    tells: FuturesUnordered<BoxFuture<'a, (u64, What)>>,
+    telling: BTreeSet<u64>,
+    /// Where the looks were begun.
+    place: Place,
+}
+
+/// Where an environment stands, as far as an answer from the world depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Place {
+    attempt: Option<(AttemptId, usize, bool, bool)>,
+    rollback: Option<(AttemptId, Option<TreeId>, bool)>,
+    watch: Option<AttemptId>,
+}
+
+impl Place {
+    fn of(state: &State) -> Place {
+        let attempt = state.attempt.as_ref().map(|a| (a.id, a.step, a.acted.is_some(), a.promoted.is_some()));
+        let back = |r: &engine::Rollback| (r.attempt, r.to.as_ref().map(|to| to.tree.clone()), r.retreated.is_some());
+        Place { attempt, rollback: state.rollback.as_ref().map(back), watch: state.watches.last().map(|w| w.attempt) }
+    }
+}
+
+impl<'a> Runner<'a> {
+    /// Carries the environment on until the goal is reached.
+    pub async fn run(&self, goal: Goal, seize: bool) -> Result<(Outcome, State), RunnerError> {
+        let mut belief = self.open().await?;
+        let mut work = Work::new();
+        let mut seize = seize;
+        loop {
+            if self.stop.is_cancelled() {
+                self.close(&mut belief).await?;
+                return Ok((Outcome::Stopped, belief.state));
+            }
+            let now = self.clock.now();
+            let mut next = engine::next(&belief.state, now, Setup { tells: self.sockets.tells() });
+            if is_over(goal, &belief.state) {
+                // What was done is still told; what comes after it is somebody else's goal.
+                next.decisions.clear();
+                next.effects.retain(|effect| matches!(effect, Effect::Tell { .. }));
+            }
+            self.view.show(&belief.state, &next, now);
+            if let Some(outcome) = reached(goal, &belief.state, &next, &work, now) {
+                self.close(&mut belief).await?;
+                return Ok((outcome, belief.state));
+            }
+            work.drop_unwanted(&next);
+            work.drop_stale_looks(&belief.state);
+            let acts = next.effects.iter().any(Effect::acts);
+            if acts || !next.decisions.is_empty() || work.act.is_some() {
+                // A lost race does not use it up: the one who raced may be the one to take it from.
+                seize &= !belief.opened.state.holds_lease(&self.me, now);
+                match belief.state.claim(&self.me, now, seize && belief.state.rollback.is_some()) {
+                    Err(taken) => {
+                        return Ok((Outcome::Taken(taken), belief.state));
+                    }
+                    Ok(claim) => {
+                        let mut what: Vec<What> = claim.into_iter().collect();
+                        what.extend(next.decisions.iter().cloned());
+                        if !what.is_empty() || (acts && !belief.pending.is_empty() && work.act.is_none()) {
+                            self.write(&mut belief, what).await?;
+                            continue;
+                        }
+                    }
+                }
+            }
+            self.begin(&belief, &next, &mut work);
+            self.wait(&mut belief, &next, &mut work).await?;
+        }
+    }
+
+    async fn open(&self) -> Result<Belief, RunnerError> {
+        let opened = self.ledger.open(&self.environment).await?;
+        let state = opened.state.clone();
+        let read_at = self.clock.now();
+        Ok(Belief { opened, pending: Vec::new(), pending_since: None, state, races: 0, read_at })
+    }
+
+    /// Starts what the engine wishes for and what is not under way yet.
+    fn begin(&self, belief: &Belief, next: &Next, work: &mut Work<'a>) {
+        for effect in &next.effects {
+            match effect {
+                Effect::Look { attempt, gate } => {
+                    if work.looking.insert((*attempt, gate.clone())) {
+                        let look = self.hands().look(&belief.state, *attempt, gate);
+                        let (gate, attempt) = (gate.clone(), *attempt);
+                        work.looks.push(async move { (gate, attempt, look.await) }.boxed());
+                    }
+                }
+                Effect::Tell { notice } => {
+                    if work.telling.insert(notice.id) {
+                        let (id, tell) = (notice.id, self.hands().tell(notice.clone()));
+                        work.tells.push(async move { (id, tell.await) }.boxed());
+                    }
+                }
+                Effect::Apply { .. } | Effect::Shift { .. } | Effect::Retreat { .. } | Effect::Settle { .. } => {
+                    if work.act.is_none() {
+                        let act = self.hands().act(effect.clone(), belief.state.fence, patience(&belief.state));
+                        work.act = Some((effect.clone(), act));
+                    }
+                }
+            }
+        }
+    }
+
+    fn hands(&self) -> Hands<'a> {
+        Hands { environment: self.environment.clone(), sockets: self.sockets, clock: self.clock }
+    }
+
+    /// Waits until something happens: an effect answers, something is due, others may have written, or we are stopped.
+    async fn wait(&self, belief: &mut Belief, next: &Next, work: &mut Work<'a>) -> Result<(), RunnerError> {
+        let now = self.clock.now();
+        let mut until = belief.read_at + self.pace.others;
+        until = next.wake.map_or(until, |wake| until.min(wake.max(now)));
+        if let Some(since) = belief.pending_since {
+            until = until.min(since + self.pace.readings);
+        }
+        let answer = {
+            let stop = self.stop.cancelled().boxed();
+            let timer = self.clock.wait(until);
+            match select(work.answer().boxed(), select(stop, timer)).await {
+                Either::Left((answer, _)) => Some(answer),
+                Either::Right(_) => None,
+            }
+        };
+        match answer {
+            Some(Answer::Act(what)) => self.write(belief, vec![what]).await,
+            Some(Answer::Look(gate, attempt, what)) => self.took_a_look(belief, attempt, &gate, what).await,
+            Some(Answer::Told(_, what)) => {
+                belief.take_pending(self.event(what));
+                Ok(())
+            }
+            None => self.on_time(belief).await,
+        }
+    }
+
+    /// A reading waits for company, unless its gate turns bad or recovers: others must see that at once. A pass goes with
+    /// the decision that rests on it.
+    async fn took_a_look(
+        &self,
+        belief: &mut Belief,
+        attempt: AttemptId,
+        gate: &GateName,
+        what: What,
+    ) -> Result<(), RunnerError> {
+        let now = self.clock.now();
+        let before = verdict_name(&belief.state, attempt, gate, now);
+        belief.take_pending(self.event(what));
+        let after = verdict_name(&belief.state, attempt, gate, now);
+        let alarming = |name: Option<&str>| matches!(name, Some("fail" | "blind"));
+        let turned = before != after && (alarming(before) || alarming(after));
+        match turned || belief.pending.len() >= READINGS_MAX {
+            true => self.flush(belief).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn on_time(&self, belief: &mut Belief) -> Result<(), RunnerError> {
+        let now = self.clock.now();
+        if belief.pending_since.is_some_and(|since| now >= since + self.pace.readings) {
+            self.flush(belief).await?;
+        }
+        if now >= belief.read_at + self.pace.others || now < belief.read_at {
+            self.reload(belief).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes pending readings, if we may: without the lease they are somebody else's to take.
+    async fn flush(&self, belief: &mut Belief) -> Result<(), RunnerError> {
+        if belief.pending.is_empty() {
+            return Ok(());
+        }
+        match belief.state.claim(&self.me, self.clock.now(), false) {
+            Ok(claim) => self.write(belief, claim.into_iter().collect()).await,
+            Err(_) => {
+                belief.pending.clear();
+                belief.pending_since = None;
+                self.reload(belief).await
+            }
+        }
+    }
+
+    /// Appends pending readings and these facts as one page. A lost race means: read again, and let the engine say again.
+    async fn write(&self, belief: &mut Belief, what: Vec<What>) -> Result<(), RunnerError> {
+        let mut events = std::mem::take(&mut belief.pending);
+        belief.pending_since = None;
+        events.extend(what.into_iter().map(|what| self.event(what)));
+        let page = page::make(&belief.opened, events.clone());
+        match self.ledger.append(&self.environment, belief.opened.head.as_ref(), page.clone()).await {
+            Ok(appended) => {
+                for event in &events {
+                    belief.opened.state.apply(&appended.commit, event);
+                }
+                belief.opened.head = Some(appended.commit.clone());
+                belief.opened.tree = Some(page.tree);
+                belief.state = belief.opened.state.clone();
+                belief.races = 0;
+                self.view.wrote(&belief.state, &events, &appended);
+                Ok(())
+            }
+            Err(LedgerError::Lost { .. }) => {
+                belief.races += 1;
+                if belief.races >= RACES_MAX {
+                    return Err(RunnerError::Races(belief.races));
+                }
+                self.after_lost_race(belief, events).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What an effect has answered is true whoever wrote in between, as long as the lease is still ours.
+    async fn after_lost_race(&self, belief: &mut Belief, events: Vec<Event>) -> Result<(), RunnerError> {
+        let before = Place::of(&belief.opened.state);
+        self.reload(belief).await?;
+        let ours = belief.state.holds_lease(&self.me, self.clock.now()) && Place::of(&belief.opened.state) == before;
+        for event in events.into_iter().filter(|e| is_told(&e.what) || (ours && answers_an_effect(&e.what))) {
+            belief.take_pending(event);
+        }
+        Ok(())
+    }
+
+    /// What is pending stays only while the environment stands where it was seen.
+    async fn reload(&self, belief: &mut Belief) -> Result<(), RunnerError> {
+        let before = Place::of(&belief.opened.state);
+        belief.opened = self.ledger.open(&self.environment).await?;
+        belief.read_at = self.clock.now();
+        belief.state = belief.opened.state.clone();
+        belief.pending_since = None;
+        let moved = Place::of(&belief.opened.state) != before;
+        for event in std::mem::take(&mut belief.pending) {
+            if !moved || is_told(&event.what) {
+                belief.take_pending(event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is pending and lets the lease go, so that the next runner need not wait. A git host that is down costs
+    /// only that: readings are taken again, and the lease ends by itself.
+    async fn close(&self, belief: &mut Belief) -> Result<(), RunnerError> {
+        for _ in 0..RACES_MAX {
+            let now = self.clock.now();
+            let ours = belief.state.holds_lease(&self.me, now);
+            let theirs = !ours && belief.state.lease.as_ref().is_some_and(|lease| lease.is_live(now));
+            if theirs || (!ours && belief.pending.is_empty()) {
+                break;
+            }
+            let release = ours.then(|| What::Released { nonce: self.me.nonce.clone() });
+            match self.write(belief, release.into_iter().collect()).await {
+                Err(RunnerError::Ledger(LedgerError::Unreachable { .. })) => break,
+                written => written?,
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&self, what: What) -> Event {
+        Event { at: self.clock.now(), by: self.me.actor.clone(), what }
+    }
+}
+
+impl Belief {
+    fn take_pending(&mut self, event: Event) {
+        if let Some(head) = &self.opened.head {
+            self.state.apply(head, &event);
+        }
+        self.pending_since.get_or_insert(event.at);
+        self.pending.push(event);
+    }
+}
+
+enum Answer {
+    Act(What),
+    Look(GateName, AttemptId, What),
+    Told(u64, What),
+}
+
+impl<'a> Work<'a> {
+    fn new() -> Work<'a> {
+        Work {
+            act: None,
+            looks: FuturesUnordered::new(),
+            looking: BTreeSet::new(),
+            tells: FuturesUnordered::new(),
+            telling: BTreeSet::new(),
+            place: Place::default(),
+        }
+    }
+
+    /// A look that began before a step did says nothing about it.
+    fn drop_stale_looks(&mut self, state: &State) {
+        let place = Place::of(state);
+        if place != self.place {
+            self.looks.clear();
+            self.looking.clear();
+            self.place = place;
+        }
+    }
+
+    /// An action that the engine no longer wishes for is dropped at once: the way back waits for nothing.
+    fn drop_unwanted(&mut self, next: &Next) {
+        if self.act.as_ref().is_some_and(|(effect, _)| !next.effects.contains(effect)) {
+            self.act = None;
+        }
+    }
+
+    async fn answer(&mut self) -> Answer {
+        let answer = {
+            let act = match &mut self.act {
+                Some((_, act)) => act.map(Answer::Act).boxed(),
+                None => futures_util::future::pending().boxed(),
+            };
+            let look = next_or_never(&mut self.looks).map(|(gate, attempt, what)| Answer::Look(gate, attempt, what));
+            let tell = next_or_never(&mut self.tells).map(|(id, what)| Answer::Told(id, what));
+            match select(act, select(look.boxed(), tell.boxed())).await {
+                Either::Left((answer, _))
+                | Either::Right((Either::Left((answer, _)) | Either::Right((answer, _)), _)) => answer,
+            }
+        };
+        match &answer {
+            Answer::Act(_) => self.act = None,
+            Answer::Look(gate, attempt, _) => {
+                self.looking.remove(&(*attempt, gate.clone()));
+            }
+            Answer::Told(id, _) => {
+                self.telling.remove(id);
+            }
+        }
+        answer
+    }
+}
+
+async fn next_or_never<T>(set: &mut FuturesUnordered<BoxFuture<'_, T>>) -> T {
+    match set.next().await {
+        Some(item) => item,
+        None => futures_util::future::pending().await,
+    }
+}
+
+/// Whether nothing is left of the goal but to tell people.
+fn is_over(goal: Goal, state: &State) -> bool {
+    match goal {
+        Goal::Ended { .. } => !state.is_busy(),
+        Goal::Watched | Goal::Due => !state.is_busy() && state.watches.is_empty(),
+    }
+}
+
+/// Whether the goal is reached, and how.
+fn reached(goal: Goal, state: &State, next: &Next, work: &Work, now: Stamp) -> Option<Outcome> {
+    let idle = next.decisions.is_empty() && next.effects.is_empty() && work.act.is_none() && work.looks.is_empty();
+    if is_over(goal, state) {
+        return next.effects.is_empty().then_some(Outcome::Ended);
+    }
+    let waits = || next.waits.clone();
+    match goal {
+        Goal::Ended { wait_for_people: false } if idle && waits_for_people(state, now) => {
+            Some(Outcome::Held { waits: waits() })
+        }
+        Goal::Due if idle => Some(Outcome::Waiting { waits: waits(), wake: next.wake }),
+        Goal::Ended { .. } | Goal::Watched | Goal::Due => None,
+    }
+}
+
+/// Whether the preflight lacks only what people or the calendar can give.
+fn waits_for_people(state: &State, now: Stamp) -> bool {
+    let Some(attempt) = &state.attempt else { return false };
+    let Some(Step::Check { gates }) = attempt.current() else { return false };
+    let freeze = state.frozen(now);
+    let author = attempt.plan.author.as_ref();
+    let circumstances = Circumstances { approvals: &attempt.approvals, author, freeze };
+    let unseen = GateLog::default();
+    let open = gates.iter().filter_map(|gate| {
+        let spec = attempt.plan.gates.get(gate)?;
+        let verdict = judge::verdict(spec, attempt.gates.get(gate).unwrap_or(&unseen), circumstances, now);
+        (!matches!(verdict, Verdict::Pass(_))).then(|| spec.rule.needs_no_look())
+    });
+    let open: Vec<bool> = open.collect();
+    open.iter().all(|by_people| *by_people) && (freeze.is_some() || !open.is_empty())
+}
+
+/// How long an act on the way back, or after the end, may take; everything else has the promotion's deadline.
+fn patience(state: &State) -> Option<Span> {
+    let settling = state.attempt.as_ref().filter(|a| a.promoted.is_some());
+    state.rollback.as_ref().map(|r| r.limits.within).or(settling.map(|a| a.plan.limits.rollback))
+}
+
+fn verdict_name(state: &State, attempt: AttemptId, gate: &GateName, now: Stamp) -> Option<&'static str> {
+    let (plan, gates) = match (&state.attempt, state.watches.iter().find(|w| w.attempt == attempt)) {
+        (Some(a), _) if a.id == attempt => (&a.plan, &a.gates),
+        (_, Some(w)) => (&w.plan, &w.gates),
+        (_, None) => return None,
+    };
+    let nobody = BTreeSet::new();
+    let circumstances = Circumstances { approvals: &nobody, author: None, freeze: None };
+    let log = gates.get(gate).cloned().unwrap_or_default();
+    Some(judge::verdict(plan.gates.get(gate)?, &log, circumstances, now).name())
+}
+
+fn answers_an_effect(what: &What) -> bool {
+    matches!(
+        what,
+        What::Applied { .. }
+            | What::ApplyFailed { .. }
+            | What::Shifted { .. }
+            | What::ShiftFailed { .. }
+            | What::Settled { .. }
+            | What::SettleFailed { .. }
+            | What::Retreated { .. }
+            | What::RetreatFailed { .. }
+            | What::Read { .. }
+    )
+}
+
+fn is_told(what: &What) -> bool {
+    matches!(what, What::Told { .. } | What::TellFailed { .. })
+}
+
+/// A shared runner identity for one run of the program.
+pub fn holder(actor: crate::model::Actor) -> Result<Holder, getrandom::Error> {
+    let mut bytes = [0_u8; 12];
+    getrandom::fill(&mut bytes)?;
+    let nonce: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    Ok(Holder { actor, nonce })
+}
+
+/// Several views at once.
+pub struct Views(pub Vec<Arc<dyn View>>);
+
+impl View for Views {
+    fn show(&self, state: &State, next: &Next, now: Stamp) {
+        self.0.iter().for_each(|view| view.show(state, next, now));
+    }
+
+    fn wrote(&self, state: &State, events: &[Event], appended: &Appended) {
+        self.0.iter().for_each(|view| view.wrote(state, events, appended));
+    }
+}
