@@ -420,10 +420,14 @@ async fn watch_readiness(instance: &Instance, port: u16, log_start: u64) -> Infa
 async fn terminate(instance: &Instance, process: &mut Process) -> Option<String> {
     let group = process.group();
     proc::signal_group(group, Signal::SIGTERM);
+    // Those that left the group are told too.
+    for pid in marked_as(instance).await {
+        proc::signal(pid, Signal::SIGTERM);
+    }
     let grace = instance.start.stop;
     let all_gone = async {
         process.exited().await;
-        while proc::group_runs(group) {
+        while proc::group_runs(group) || !marked_as(instance).await.is_empty() {
             sleep(POLL_PAUSE).await;
         }
     };
@@ -437,6 +441,13 @@ async fn terminate(instance: &Instance, process: &mut Process) -> Option<String>
         let _ = timeout(KILL_WITHIN, child.wait()).await;
     }
     remark
+}
+
+/// The processes of an instance, also those that left its group.
+async fn marked_as(instance: &Instance) -> Vec<i32> {
+    let mark = instance.start.mark.clone();
+    let marked = move || proc::marked().into_iter().filter(|(_, seen)| *seen == mark).map(|(pid, _)| pid).collect();
+    tokio::task::spawn_blocking(marked).await.unwrap_or_default()
 }
 
 /// Kills what is left of an instance: its group, and what left the group but carries the mark.

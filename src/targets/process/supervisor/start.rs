@@ -9,7 +9,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -124,10 +124,9 @@ async fn serve(state_dir: &Path, record: Record) -> Result<(), Box<dyn Error>> {
 }
 
 fn end_in_background(supervisor: &Arc<Supervisor>) {
-    lock(&supervisor.overtake).cancel();
     let supervisor = supervisor.clone();
     tokio::spawn(async move {
-        let _turn = supervisor.turn.lock().await;
+        let _turn = supervisor.turn_at_once().await;
         supervisor.shutdown(true).await
     });
 }
@@ -144,6 +143,7 @@ fn new_supervisor(state_dir: &Path, record: &Record) -> Result<Arc<Supervisor>, 
         book: Mutex::new(book),
         turn: tokio::sync::Mutex::new(()),
         overtake: Mutex::new(CancellationToken::new()),
+        hurrying: AtomicUsize::new(0),
         doors: Mutex::new(BTreeMap::new()),
         leaving: TaskTracker::new(),
         cut: CancellationToken::new(),
