@@ -2,12 +2,14 @@
 //! to the last known-good commit when a gate says no.
 
 // words and thought: no async, no clock, no files, no network
+pub mod commands;
 pub mod edit;
 pub mod engine;
 pub mod judge;
 pub mod model;
 pub mod pipeline;
 pub mod planner;
+pub mod report;
 pub mod versions;
 
 // outside
@@ -19,3 +21,7 @@ pub mod targets;
 
 // hands
 pub mod runner;
+pub mod sample;
+
+// doors
+pub mod cli;

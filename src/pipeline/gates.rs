@@ -8,8 +8,8 @@ use super::{
     Fault, Kinds, Node,
     environment::{Shared, only_kind, positive},
     forms::{self, keys_of},
-    nearest::remedy,
     section::{Faults, Section},
+    words::remedy,
 };
 use crate::model::{GateName, GateSpec, OnFail, Span};
 
