@@ -21,3 +21,7 @@ pub mod targets;
 
 // hands
 pub mod runner;
+pub mod sample;
+
+// doors
+pub mod cli;

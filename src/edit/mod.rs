@@ -1,12 +1,19 @@
 #![doc = include_str!("README.md")]
 
 mod document;
+mod env;
+mod flat;
 mod format;
+mod grow;
 mod image;
+mod json;
 mod nearest;
 mod path;
+mod pattern;
 mod refusal;
+mod requirements;
 mod scalar;
+mod toml;
 mod tree;
 mod yaml;
 
@@ -63,6 +70,24 @@ pub fn write(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) 
     })
 }
 
+/// The file with the missing value added, and its missing parents; every other line as it was. YAML block mappings only.
+pub fn insert(bytes: &[u8], place: &Place, to: &Version) -> Result<Vec<u8>, EditError> {
+    grown(bytes, place, |text, path| grow::insert(text, path, to.as_str())).map_err(|why| EditError::Insert {
+        file: place.file.clone(),
+        at: place.at.shown(),
+        why,
+    })
+}
+
+/// The file without the value and without the parents that it alone filled: the inverse of [`insert`].
+pub fn remove(bytes: &[u8], place: &Place) -> Result<Vec<u8>, EditError> {
+    grown(bytes, place, grow::remove).map_err(|why| EditError::Remove {
+        file: place.file.clone(),
+        at: place.at.shown(),
+        why,
+    })
+}
+
 impl At {
     fn shown(&self) -> String {
         match self {
@@ -88,8 +113,11 @@ fn text_of(bytes: &[u8]) -> Result<(usize, &str), Why> {
 
 fn whole(text: &str, place: &Place) -> Result<Option<String>, Why> {
     match &place.at {
-        At::Path(path) => document::read(Format::of(&place.file).ok_or(Why::UnknownFormat)?, text, path),
-        At::Pattern(_) => Err(Why::UnknownFormat),
+        At::Pattern(pattern) => pattern::read(text, pattern),
+        At::Path(path) => match Format::of(&place.file).ok_or(Why::UnknownFormat)? {
+            format @ (Format::Yaml | Format::Json | Format::Toml) => document::read(format, text, path),
+            format @ (Format::Env | Format::Requirements) => flat::read(format, text, path),
+        },
     }
 }
 
@@ -121,22 +149,30 @@ fn changed(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) ->
         }
     };
     let splice = match &place.at {
-        At::Path(path) => document::change(Format::of(&place.file).ok_or(Why::UnknownFormat)?, text, path, &new_text)?,
-        At::Pattern(_) => return Err(Why::UnknownFormat),
+        At::Pattern(pattern) => pattern::change(Format::of(&place.file), text, pattern, &new_text)?,
+        At::Path(path) => match Format::of(&place.file).ok_or(Why::UnknownFormat)? {
+            format @ (Format::Yaml | Format::Json | Format::Toml) => document::change(format, text, path, &new_text)?,
+            format @ (Format::Env | Format::Requirements) => flat::change(format, text, path, &new_text)?,
+        },
     };
-    let mut out = bytes[..mark].to_vec();
-    out.extend_from_slice(document::spliced(text, &splice).as_bytes());
-    Ok(out)
+    Ok([&bytes[..mark], splice.applied(text).as_bytes()].concat())
+}
+
+fn grown(
+    bytes: &[u8],
+    place: &Place,
+    splice: impl FnOnce(&str, &Path) -> Result<document::Splice, Why>,
+) -> Result<Vec<u8>, Why> {
+    let (mark, text) = text_of(bytes)?;
+    match (&place.at, Format::of(&place.file), place.part) {
+        (At::Path(path), Some(Format::Yaml), Part::Whole) => {
+            Ok([&bytes[..mark], splice(text, path)?.applied(text).as_bytes()].concat())
+        }
+        _ => Err(Why::OnlyYaml),
+    }
 }
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod yaml_tests;
-
-pub fn insert(_bytes: &[u8], _place: &Place, _to: &Version) -> Result<Vec<u8>, EditError> {
-    unimplemented!()
-}
-pub fn remove(_bytes: &[u8], _place: &Place) -> Result<Vec<u8>, EditError> {
-    unimplemented!()
-}

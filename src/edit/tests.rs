@@ -25,7 +25,11 @@ pub(super) fn reads(file: &str, text: &str, path: &str, wanted: Option<&str>) {
 
 pub(super) fn refuses(file: &str, text: &str, path: &str, to: &str, reason: &str) {
     match write(text.as_bytes(), &place(file, path), None, &version(to)) {
-        Err(error) => assert!(error.to_string().contains(reason), "{text:?}: {error}\nshould say: {reason}"),
+        Err(error) => assert!(error.to_string().contains(reason), "{text:.200?}: {error}\nshould say: {reason}"),
         Ok(out) => panic!("{path} -> {to} in {text:?} gave {:?}", String::from_utf8_lossy(&out)),
     }
+}
+
+pub(super) fn write_text(text: &str, place: &Place, to: &str) -> Result<String, EditError> {
+    write(text.as_bytes(), place, None, &version(to)).map(|out| String::from_utf8(out).expect("text"))
 }

@@ -1,9 +1,8 @@
-use std::ops::Range;
-
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, StructureStyle, Tag};
 
 use super::{
     Format, Why,
+    document::Splice,
     scalar::{double_quoted, fits_plain, single_quoted, stays_plain},
     tree::{DEPTH_MAX, Node, Shape, Style, Tree},
 };
@@ -88,15 +87,6 @@ fn refuse_collection_keys(tree: &Tree<'_>) -> Result<(), Why> {
         return Err(Why::Template { format: Format::Yaml, line });
     }
     Err(Why::CollectionKey { line })
-}
-
-/// Where to cut, and what to put there.
-#[derive(Debug)]
-pub(super) struct Splice {
-    pub(super) range: Range<usize>,
-    pub(super) token: String,
-    /// What the node reads as afterwards.
-    pub(super) reads: String,
 }
 
 /// The splice that makes a scalar read as `to`.

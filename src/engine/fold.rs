@@ -290,7 +290,8 @@ impl State {
         let stuck = self.stuck.take().map(|s| (s.attempt, s.from));
         let attempt = self.attempt.take();
         let limits = attempt.as_ref().map_or_else(Limits::default, |a| a.plan.limits.clone());
-        let trial = attempt.map(|a| (a.id, Some(a.plan.release.clone())));
+        let trial =
+            attempt.map(|a| (a.id, if a.touched.is_some() { Some(a.plan.release.clone()) } else { self.live.clone() }));
         let (id, from) = under_way.or(stuck).or(trial).unwrap_or_else(|| {
             self.attempts += 1;
             (AttemptId(self.attempts), self.live.clone())

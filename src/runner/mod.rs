@@ -12,8 +12,8 @@ use futures_util::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use hands::{Hands, Sockets};
-pub use page::subject;
+pub use hands::{Hands, Sockets, sentence};
+pub use page::make as page;
 
 use crate::{
     clients::clock::Clock,
@@ -230,7 +230,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// A reading waits for company, unless it changes what its gate says.
+    /// A reading waits for company, unless its gate turns bad or recovers: others must see that at once. A pass goes with
+    /// the decision that rests on it.
     async fn took_a_look(
         &self,
         belief: &mut Belief,
@@ -241,10 +242,13 @@ impl<'a> Runner<'a> {
         let now = self.clock.now();
         let before = verdict_name(&belief.state, attempt, gate, now);
         belief.take_pending(self.event(what));
-        if before != verdict_name(&belief.state, attempt, gate, now) || belief.pending.len() >= READINGS_MAX {
-            return self.flush(belief).await;
+        let after = verdict_name(&belief.state, attempt, gate, now);
+        let alarming = |name: Option<&str>| matches!(name, Some("fail" | "blind"));
+        let turned = before != after && (alarming(before) || alarming(after));
+        match turned || belief.pending.len() >= READINGS_MAX {
+            true => self.flush(belief).await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn on_time(&self, belief: &mut Belief) -> Result<(), RunnerError> {
