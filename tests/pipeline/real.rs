@@ -7,6 +7,8 @@ use piton::{
 };
 use serde_json::Value;
 
+use crate::refusals::pipelines_in;
+
 struct Real {
     gates: Vec<GateKind>,
     targets: Vec<TargetKind>,
@@ -76,5 +78,21 @@ fn no_kind_takes_unknown_keys() {
             None => own,
         };
         assert_eq!(own["additionalProperties"], Value::Bool(false), "{topic} {}: {own:#}", kind.name);
+    }
+}
+
+/// The pipelines of this repository, those that people run and those that only show how.
+#[test]
+fn our_own_pipelines_are_accepted() {
+    let real = Real::new();
+    let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let mut files = pipelines_in("fixtures/pipelines/good");
+    if own.is_dir() {
+        files.extend(pipelines_in("pipelines"));
+    }
+    for (name, text) in files {
+        if let Err(refusal) = parse(&format!("{name}.yaml"), &text, &real.kinds()) {
+            panic!("{refusal}");
+        }
     }
 }
