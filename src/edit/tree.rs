@@ -125,8 +125,10 @@ impl<'a> Tree<'a> {
     /// The first alias of the node's anchor.
     pub(super) fn alias_of(&self, id: usize) -> Option<usize> {
         let anchor = self.nodes[id].anchor;
-        let is_alias = |node: &Node<'_>| node.shape == Shape::Alias(anchor);
-        self.nodes.iter().position(is_alias).filter(|_| anchor != 0)
+        if anchor == 0 {
+            return None;
+        }
+        self.nodes.iter().position(|node| matches!(node.shape, Shape::Alias(of) if of == anchor))
     }
 
     /// The line on which a node starts, from 1.

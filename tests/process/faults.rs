@@ -159,3 +159,30 @@ async fn a_rollback_does_not_wait_for_an_apply() {
     assert!(error.contains("overtaken"), "{error}");
     eventually("the bad one to be gone", || async { (world.processes().len() == 1).then_some(()) }).await;
 }
+
+#[tokio::test]
+async fn a_release_comes_back_while_it_is_still_being_taken_down() {
+    let world = World::new();
+    let target = world.target(web_config(json!({ "services": { "web": { "stop": "2s" } } })));
+    let (good, stubborn) = (world.web("1.0.0"), world.web("stubborn"));
+    establish(&target, &good).await;
+    apply(&target, &stubborn).await.expect("it applies");
+    retreat(&target, &stubborn, Some(&good)).await.expect("it goes back");
+    apply(&target, &stubborn).await.expect("it applies again");
+    shift(&target, &stubborn, "100%").await.expect("it shifts");
+    eventually("the old ones to be gone", || async { (world.processes().len() == 2).then_some(()) }).await;
+    assert!(get(&url(&target).await).await.text().contains("web stubborn"));
+}
+
+#[tokio::test]
+async fn old_checkouts_go_and_those_in_use_stay() {
+    let world = World::new();
+    let target = world.target(web_config(json!({ "keep": 1 })));
+    for version in ["1", "2", "3", "4"] {
+        establish(&target, &world.web(version)).await;
+    }
+    let checkouts = std::fs::read_dir(world.state_dir().join("releases")).expect("a folder").flatten();
+    let folders: Vec<_> = checkouts.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    assert_eq!(folders.len(), 2, "one that runs and one that is kept: {folders:?}");
+    assert!(get(&url(&target).await).await.text().contains("web 4"));
+}

@@ -315,7 +315,7 @@ fn refuse_unsupported(git_dir: &Path) -> Result<()> {
     let value = |key: &str| config.get_string(key).ok().map(|v| v.to_lowercase());
     let what = if let Some(format) = value("extensions.objectformat").filter(|f| f != "sha1") {
         format!("names its objects by {format}")
-    } else if value("extensions.partialclone").is_some() {
+    } else if value("extensions.partialclone").is_some() || has_promisor(&config) {
         "is a partial clone".to_owned()
     } else if let Some(storage) = value("extensions.refstorage").filter(|s| s != "files") {
         format!("keeps its refs in the form `{storage}`")
@@ -323,6 +323,16 @@ fn refuse_unsupported(git_dir: &Path) -> Result<()> {
         return Ok(());
     };
     Err(RepositoryError::Unsupported { dir: git_dir.display().to_string(), what })
+}
+
+/// Whether some remote has promised objects that are not here.
+fn has_promisor(config: &git2::Config) -> bool {
+    let Ok(mut entries) = config.entries(Some(r"^remote\..*\.promisor$")) else { return false };
+    let mut promised = false;
+    while let Some(Ok(entry)) = entries.next() {
+        promised |= entry.value().is_ok_and(|value| value == "true");
+    }
+    promised
 }
 
 enum Line {
