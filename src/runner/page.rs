@@ -22,8 +22,9 @@ pub fn make(opened: &Opened, events: Vec<Event>) -> Page {
         (false, _) => None,
     };
     // The way back waits for no host, and neither does letting a lease go: it ends by itself.
+    let ends_the_way_back = |e: &Event| matches!(e.what, What::RolledBack { .. } | What::Stuck { .. });
     let urgent = after.rollback.is_some()
-        || events.iter().any(|e| matches!(e.what, What::RolledBack { .. }))
+        || events.iter().any(ends_the_way_back)
         || events.iter().all(|e| matches!(e.what, What::Released { .. }));
     Page {
         subject: subject(&after, &events),

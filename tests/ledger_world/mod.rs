@@ -122,6 +122,18 @@ pub fn mirror_page(tree: &TreeId, reason: &str) -> Page {
     Page { durability: Durability::Mirror, ..page(tree, reason) }
 }
 
+/// Asks the real thing until it answers, within a minute.
+pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = std::time::Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(began.elapsed().as_secs() < 60, "it did not happen within a minute");
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+}
+
 /// The reasons of all events, oldest first.
 pub async fn reasons(ledger: &dyn piton::ledger::Ledger, environment: &EnvironmentName) -> Vec<String> {
     let pages = ledger.pages(environment, None, 100_000).await.expect("the pages are there");

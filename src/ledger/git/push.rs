@@ -221,6 +221,12 @@ impl GitLedger {
             return Err(LedgerError::Unreachable { environment: environment.clone(), why });
         }
         let environment_name = || environment.clone();
+        if let Some(base) = base
+            && !self.between(environment, head, Some(base)).await?.1.is_empty()
+        {
+            // A lease alone would let git drop what others wrote.
+            return Err(LedgerError::Lost { environment: environment_name() });
+        }
         match self.push_or_ask(environment, base, head, good).await? {
             Pushed::Done => {
                 let (mirror, _) = self.heads(environment).await?;
@@ -313,7 +319,8 @@ impl GitLedger {
         let pushed = self.0.repository.git().push(remote, &moves, self.0.settings.push_timeout).await;
         if pushed.is_ok() {
             let took = began.elapsed();
-            self.lane(environment).view(|view| view.slot = Some(view.slot.map_or(took, |slot| (slot * 3 + took) / 4)));
+            // The shortest counts, as the others waited for someone; it is forgotten slowly, in case the host is slower now.
+            self.lane(environment).view(|view| view.slot = Some(view.slot.map_or(took, |slot| took.min(slot * 9 / 8))));
         }
         pushed
     }
