@@ -20,3 +20,4 @@ pub mod targets;
 
 // hands
 pub mod runner;
+pub mod simulate;

@@ -13,7 +13,7 @@ use futures_util::{
 use tokio_util::sync::CancellationToken;
 
 pub use hands::{Hands, Sockets};
-pub use page::subject;
+pub use page::{make as page, subject};
 
 use crate::{
     clients::clock::Clock,
