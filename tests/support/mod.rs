@@ -170,7 +170,8 @@ impl Sandbox {
 
     /// The subjects of the environment's pages in the origin, the newest first.
     pub fn subjects(&self, environment: &str) -> Vec<String> {
-        let log = self.git_in(&self.origin(), &["log", "--first-parent", "--format=%s", &format!("piton/{environment}")]);
+        let log =
+            self.git_in(&self.origin(), &["log", "--first-parent", "--format=%s", &format!("piton/{environment}")]);
         log.lines().map(str::to_owned).collect()
     }
 
