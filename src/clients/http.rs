@@ -345,9 +345,10 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Input and output errors hide what they wrap from the chain of causes, one in the other.
 fn tls_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let inside = error.downcast_ref::<io::Error>().and_then(|io| io.get_ref());
-    inside.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref())
+    inside.and_then(|inner| tls_cause(inner)).or_else(|| error.downcast_ref())
 }
 
 /// An unknown issuer means that our store of trusted certificates lacks it, or is empty.

@@ -68,7 +68,7 @@ impl State {
             What::Settled { attempt } => self.settled(at, *attempt),
             What::SettleFailed { attempt, why } => self.settle_failed(at, *attempt, why),
             What::Refused { attempt, cause } => self.refused(at, *attempt, cause),
-            What::WatchEnded { attempt } => self.watches.retain(|w| w.attempt != *attempt),
+            What::WatchEnded { attempt } => self.watch_ended(*attempt),
             What::RollbackBegan { attempt, cause, to, quarantine } => {
                 self.rollback_began(at, *attempt, cause, to.as_ref(), quarantine);
             }
@@ -327,6 +327,13 @@ impl State {
         self.foreign = None;
         let ending = Ending::RolledBack { cause: r.cause, touched: true };
         self.last = Some(Ended { attempt: id, at, ending });
+    }
+
+    /// A quiet watch over the newest release is one over those before it, too: they are no longer what users get.
+    fn watch_ended(&mut self, id: AttemptId) {
+        if let Some(newest) = self.watches.iter().position(|w| w.attempt == id) {
+            self.watches.drain(..=newest);
+        }
     }
 
     /// What was watched when `to` was live is looked at again, with fresh eyes; a watch over anything else is of no use.

@@ -56,14 +56,14 @@ a minute or more, since the same probe takes four seconds on a quiet machine and
 
 const EXAMPLE: &str = "\
 - kernel:
-    name: kernel
     hub: \"${url}\"
     token: HUB_TOKEN
     code: 1+1
     expect: \"2\"
-    every: 1m
-    timeout: 2m
     within: {server: 60s, handshake: 30s, execute: 20s}
+  name: kernel
+  every: 1m
+  timeout: 2m
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

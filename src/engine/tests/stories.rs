@@ -370,6 +370,14 @@ fn a_blind_gate_does_not_hide_a_bad_one_from_the_watch() {
 }
 
 #[test]
+fn a_quiet_watch_ends_the_earlier_ones() {
+    let mut tale = Tale::with_one_live(|plan| plan.watch.gates = vec![gate_name("mood")]);
+    // The first watch had a bad sign, and the next release mends it.
+    tale.play("start 2\ncarry on\nlook mood bad\nstart 3\ncarry on\nwatch on\n> nothing\nlive 3");
+    assert!(tale.state.watches.is_empty(), "release 2 is watched although release 3 is live");
+}
+
+#[test]
 fn a_blind_watch_goes_on_to_its_end_and_blames_nobody() {
     let mut tale = Tale::with_one_live(|plan| plan.watch.time = Span::hours(2));
     tale.play(
