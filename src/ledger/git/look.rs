@@ -72,6 +72,9 @@ impl GitLedger {
 
     /// Takes a branch that was rewritten as it is. What was written here and never reached the origin is kept on top.
     pub async fn accept_rewritten(&self, environment: &EnvironmentName) -> Result<Opened, LedgerError> {
+        if self.remote().is_none() {
+            return self.open_here(environment).await;
+        }
         let lane = self.lane(environment);
         let turn = lane.network.clone().lock_owned().await;
         let head = self.look_again(environment).await?.head;
