@@ -9,6 +9,7 @@ pub mod judge;
 pub mod model;
 pub mod pipeline;
 pub mod planner;
+pub mod report;
 pub mod versions;
 
 // outside

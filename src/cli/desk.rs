@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::Failure,
-    sockets::{AllKinds, Outside},
+    sockets::{AllKinds, Files, Outside},
     view::Watcher,
     voice::Voice,
 };
@@ -34,7 +34,6 @@ const FLUSH_WITHIN: Span = Span::seconds(20);
 pub struct Desk {
     pub voice: Voice,
     pub pipeline: Pipeline,
-    pub pipeline_file: PathBuf,
     pub repository: Repository,
     pub ledger: GitLedger,
     pub clock: SystemClock,
@@ -56,7 +55,7 @@ impl Desk {
         let state_dir = state_dir(common, &pipeline, &repository)?;
         let program = std::env::current_exe().map_err(|e| Failure::world("cannot find this program", &e))?;
         let clock = SystemClock;
-        Ok(Desk { voice, pipeline, pipeline_file, repository, ledger, clock, me, stop, state_dir, program })
+        Ok(Desk { voice, pipeline, repository, ledger, clock, me, stop, state_dir, program })
     }
 
     pub fn now(&self) -> Stamp {
@@ -108,7 +107,7 @@ impl Desk {
         Site {
             environment: environment.clone(),
             state_dir: self.state_dir.join(environment.as_str()),
-            trees: Arc::new(self.repository.clone()),
+            trees: Arc::new(Files(self.repository.clone())),
             program: self.program.clone(),
         }
     }
@@ -136,7 +135,11 @@ impl Desk {
             stop: self.stop.clone(),
             pace: PollPace::default(),
         };
-        let ended = runner.run(goal, seize).await;
+        let ended = match runner.run(goal, seize).await {
+            // A runner of this machine that was killed does not come back for its lease.
+            Ok((Outcome::Taken(taken), _)) if runner::has_ended(&taken.0) => runner.run(goal, true).await,
+            ended => ended,
+        };
         view.end();
         Ok(ended?)
     }

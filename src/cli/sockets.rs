@@ -1,10 +1,13 @@
+use std::path::Path;
+
 use crate::{
     channels::{self, Channel},
     gates::{self, Gate},
-    model::GateSpec,
+    ledger::{CheckoutError, Repository},
+    model::{GateSpec, TreeId},
     pipeline::{self, Environment, GateKind, Kind, TargetKind},
     runner::Sockets,
-    targets::{self, Site, Target, TargetError},
+    targets::{self, Checkout, Site, Target, TargetError},
 };
 
 use super::answer::Failure;
@@ -66,5 +69,21 @@ impl AllKinds {
 
     pub fn kinds(&self) -> pipeline::Kinds<'_> {
         pipeline::Kinds { gates: &self.gates, targets: &self.targets, channels: &self.channels }
+    }
+}
+
+/// The files of releases, from the local clone.
+pub struct Files(pub Repository);
+
+impl Checkout for Files {
+    fn checkout(&self, tree: &TreeId, dir: &Path) -> Result<(), TargetError> {
+        self.0.write_files(tree, dir).map_err(|error| match error {
+            CheckoutError::Submodule { .. } | CheckoutError::Name { .. } | CheckoutError::Deep { .. } => {
+                TargetError::Release(error.to_string())
+            }
+            CheckoutError::Read { .. } | CheckoutError::Write { .. } => {
+                TargetError::World { what: format!("cannot check out tree {tree}"), source: Some(Box::new(error)) }
+            }
+        })
     }
 }

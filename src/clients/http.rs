@@ -78,6 +78,8 @@ pub struct Ask {
     /// What is read of the body at most; nothing of it with 0.
     pub body_bytes_max: usize,
     pub follow_redirects: bool,
+    /// The address itself is a secret, as those of chat hooks are: only its host is ever shown.
+    pub secret_url: bool,
 }
 
 /// What came back.
@@ -159,6 +161,7 @@ impl Ask {
             timeout,
             body_bytes_max: BODY_BYTES_MAX,
             follow_redirects: false,
+            secret_url: false,
         }
     }
 
@@ -191,20 +194,23 @@ impl Ask {
         let deadline = tokio::time::Instant::now() + self.timeout.as_duration();
         let mut response = tokio::time::timeout_at(deadline, request.send())
             .await
-            .map_err(|_| HttpError::TimedOut { url: shown(&url), after: self.timeout })?
+            .map_err(|_| HttpError::TimedOut { url: self.shown(&url), after: self.timeout })?
             .map_err(|error| self.sorted(&url, &error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let (body, cut) = tokio::time::timeout_at(deadline, read_body(response, self.body_bytes_max))
             .await
-            .map_err(|_| HttpError::BodyTimedOut { url: shown(&url), status, after: self.timeout })?
+            .map_err(|_| HttpError::BodyTimedOut { url: self.shown(&url), status, after: self.timeout })?
             .map_err(|error| self.sorted(&url, &error))?;
         let took = Span(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
         Ok(Answer { status, headers, body, cut, took })
     }
 
     fn parsed(&self) -> Result<Url, HttpError> {
-        let wrong = |why: String| HttpError::Url { url: self.redaction().apply(&self.url), why };
+        let wrong = |why: String| {
+            let url = if self.secret_url { "•••".to_owned() } else { self.redaction().apply(&self.url) };
+            HttpError::Url { url, why }
+        };
         let url = Url::parse(&self.url).map_err(|error| wrong(error.to_string()))?;
         match url.scheme() {
             "http" | "https" => Ok(url),
@@ -234,9 +240,25 @@ impl Ask {
         Redaction::of_values(self.secret_headers.iter().map(|(_, secret)| secret.reveal().to_owned()))
     }
 
+    /// The address as it may be shown: no credentials, no query, and of a secret one only the host.
+    fn shown(&self, url: &Url) -> String {
+        let mut url = url.clone();
+        // Both only fail for addresses without a host, which were refused before.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        let had_query = url.query().is_some();
+        url.set_query(None);
+        url.set_fragment(None);
+        if self.secret_url {
+            url.set_path("");
+            return format!("{url}…");
+        }
+        format!("{url}{}", if had_query { "?…" } else { "" })
+    }
+
     /// Finds out from the chain of causes whose failure it is.
     fn sorted(&self, url: &Url, error: &reqwest::Error) -> HttpError {
-        let url_text = shown(url);
+        let url_text = self.shown(url);
         let mut cause: Option<&(dyn Error + 'static)> = error.source();
         let mut deepest = String::new();
         while let Some(error) = cause {
@@ -288,7 +310,7 @@ pub async fn open_web_socket(ask: &Ask, protocols: &[&str]) -> Result<(WebSocket
             let status = response.status().as_u16();
             let (body, _) = read_body(response, 2_000).await.unwrap_or_default();
             let body = ask.redaction().apply(&String::from_utf8_lossy(&body));
-            return Err(HttpError::NoUpgrade { url: shown(&url), status, body });
+            return Err(HttpError::NoUpgrade { url: ask.shown(&url), status, body });
         }
         let chosen = response.headers().get("sec-websocket-protocol").and_then(|v| v.to_str().ok()).map(str::to_owned);
         let stream = response.upgrade().await.map_err(|error| ask.sorted(&url, &error))?;
@@ -299,7 +321,7 @@ pub async fn open_web_socket(ask: &Ask, protocols: &[&str]) -> Result<(WebSocket
     };
     tokio::time::timeout(ask.timeout.as_duration(), handshake)
         .await
-        .map_err(|_| HttpError::TimedOut { url: shown(&url), after: ask.timeout })?
+        .map_err(|_| HttpError::TimedOut { url: ask.shown(&url), after: ask.timeout })?
 }
 
 async fn read_body(mut response: reqwest::Response, max: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
@@ -318,26 +340,15 @@ async fn read_body(mut response: reqwest::Response, max: usize) -> Result<(Vec<u
     Ok((body, false))
 }
 
-/// The address as it may be shown: no credentials, no query.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // Both only fail for addresses without a host, which were refused before.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    let had_query = url.query().is_some();
-    url.set_query(None);
-    url.set_fragment(None);
-    format!("{url}{}", if had_query { "?…" } else { "" })
-}
-
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Input and output errors hide what they wrap from the chain of causes, one in the other.
 fn tls_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let inside = error.downcast_ref::<io::Error>().and_then(|io| io.get_ref());
-    inside.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref())
+    inside.and_then(|inner| tls_cause(inner)).or_else(|| error.downcast_ref())
 }
 
 /// An unknown issuer means that our store of trusted certificates lacks it, or is empty.

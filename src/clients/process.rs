@@ -246,6 +246,19 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     kept
 }
 
+const LAST_LINES: usize = 6;
+const LAST_CHARACTERS: usize = 800;
+
+/// The last lines of a text that say something, in one line.
+pub fn last_lines(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let kept = lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ");
+    let kept: String = kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let surplus = kept.chars().count().saturating_sub(LAST_CHARACTERS);
+    let kept: String = kept.chars().skip(surplus).collect();
+    (!kept.is_empty()).then_some(kept)
+}
+
 /// Takes secrets out of text.
 #[derive(Debug, Clone, Default)]
 pub struct Redaction(Arc<Vec<String>>);

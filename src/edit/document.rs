@@ -70,7 +70,11 @@ pub(super) fn change(
     let Shape::Scalar { text: old, style } = &tree.nodes[target].shape else {
         return Err(Why::Collection { what: tree.what(target) });
     };
-    let new = to(content(old, *style))?;
+    let stands = if tree.is_null(target) { "" } else { content(old, *style) };
+    let new = to(stands)?;
+    if new == stands {
+        return Ok(Splice::nothing());
+    }
     let splice = match format {
         Format::Yaml => yaml::splice(&tree, target, trail.key, in_flow(&tree, &trail), &new)?,
         Format::Json => whole_node(&tree, target, json::token(old, *style, &new), new),
@@ -97,6 +101,11 @@ pub(super) struct Splice {
 }
 
 impl Splice {
+    /// The value is as asked already.
+    pub(super) fn nothing() -> Splice {
+        Splice { range: 0..0, token: String::new(), reads: String::new() }
+    }
+
     /// The text with the splice made.
     pub(super) fn applied(&self, text: &str) -> String {
         [&text[..self.range.start], &self.token, &text[self.range.end..]].concat()

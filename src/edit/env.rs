@@ -5,7 +5,6 @@ use regex::Regex;
 use super::{
     Why,
     flat::{Quote, Slot},
-    tree::line_of,
 };
 
 /// The assignments of an env file or a shell script of assignments.
@@ -15,8 +14,10 @@ pub(super) fn slots(text: &str) -> Vec<Slot> {
         Regex::new(pattern).expect("the pattern is a constant that tests use")
     });
     let mut slots = Vec::new();
-    let mut at = 0;
+    let (mut at, mut line, mut counted) = (0, 1, 0);
     while at < text.len() {
+        line += text[counted..at].matches('\n').count();
+        counted = at;
         let Some(start) = START.captures(&text[at..]) else {
             at = line_end(text, at) + 1;
             continue;
@@ -25,7 +26,7 @@ pub(super) fn slots(text: &str) -> Vec<Slot> {
         let (range, quote) = extent(text, begin);
         let closed = range.end + usize::from(quote != Quote::None);
         let value = checked(text, range, quote, closed, exported);
-        slots.push(Slot { name: start[2].to_owned(), line: line_of(text, at), value, quote });
+        slots.push(Slot { name: start[2].to_owned(), line, value, quote });
         at = line_end(text, closed) + 1;
     }
     slots

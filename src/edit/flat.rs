@@ -69,6 +69,9 @@ pub(super) fn change(
     let slot = find(format, text, path)?;
     let range = slot.value.clone()?;
     let new = to(&text[range.clone()])?;
+    if new == text[range.clone()] {
+        return Ok(Splice::nothing());
+    }
     let token = match format {
         Format::Requirements => requirements::token(&text[..range.start], &new)?,
         Format::Env | Format::Yaml | Format::Json | Format::Toml => env::token(&text[range.clone()], slot.quote, &new)?,

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::{
     Format, Why,
-    scalar::{double_quoted, stays_plain},
+    scalar::stays_plain,
     tree::{DEPTH_MAX, Shape, Style, Tree},
 };
 
@@ -69,7 +69,7 @@ pub(super) fn token(old: &str, style: Style, to: &str) -> String {
     let is_literal = |text: &str| serde_json::from_str::<serde_json::Value>(text).is_ok_and(|value| !value.is_string());
     match style {
         Style::Plain if old != "null" && is_literal(to) && stays_plain(old, to) => to.to_owned(),
-        Style::Plain | Style::Single | Style::Double | Style::Block => double_quoted(to),
+        Style::Plain | Style::Single | Style::Double | Style::Block => serde_json::Value::from(to).to_string(),
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
     fn what_is_not_safe_is_refused() {
         for (text, path, to, reason) in [
             ("{\"a\":1,\"a\":2}", "a", "3", "several times, on the lines 1 and 1"),
-            ("{\"a\":1,}", "a", "3", "line 1, column 8 is not valid Json"),
+            ("{\"a\":1,}", "a", "3", "line 1, column 8 is not valid JSON"),
             ("{\n// c\n\"a\":1}", "a", "3", "line 2"),
             ("{\"a\": {{ x }} }", "a", "3", "line 1 is template syntax"),
             ("{\"a\":{}}", "a", "3", "the value is a mapping"),

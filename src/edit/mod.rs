@@ -56,7 +56,7 @@ pub fn read(bytes: &[u8], place: &Place) -> Result<Option<Version>, EditError> {
     match value {
         Ok(value) => Ok(value),
         Err(why) if why.is_absence() => Ok(None),
-        Err(why) => Err(EditError::Read { file: place.file.clone(), at: place.at.shown(), why }),
+        Err(why) => Err(EditError::Read { file: place.file.clone(), at: place.at.shown(), why: why.into() }),
     }
 }
 
@@ -66,7 +66,7 @@ pub fn write(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) 
     changed(bytes, place, from, to).map_err(|why| EditError::Change {
         file: place.file.clone(),
         at: place.at.shown(),
-        why,
+        why: why.into(),
     })
 }
 
@@ -75,7 +75,7 @@ pub fn insert(bytes: &[u8], place: &Place, to: &Version) -> Result<Vec<u8>, Edit
     grown(bytes, place, |text, path| grow::insert(text, path, to.as_str())).map_err(|why| EditError::Insert {
         file: place.file.clone(),
         at: place.at.shown(),
-        why,
+        why: why.into(),
     })
 }
 
@@ -84,7 +84,7 @@ pub fn remove(bytes: &[u8], place: &Place) -> Result<Vec<u8>, EditError> {
     grown(bytes, place, grow::remove).map_err(|why| EditError::Remove {
         file: place.file.clone(),
         at: place.at.shown(),
-        why,
+        why: why.into(),
     })
 }
 
@@ -155,7 +155,20 @@ fn changed(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) ->
             format @ (Format::Env | Format::Requirements) => flat::change(format, text, path, &new_text)?,
         },
     };
+    if place.part == Part::Tag {
+        check_only_the_end_differs(&text[splice.range.clone()], &splice.token, to.as_str())?;
+    }
     Ok([&bytes[..mark], splice.applied(text).as_bytes()].concat())
+}
+
+/// The name of an image stays as it is written, also where it is written with escapes.
+fn check_only_the_end_differs(before: &str, after: &str, to: &str) -> Result<(), Why> {
+    let quote = |text: &str| text.len() - text.trim_end_matches(['"', '\'']).len();
+    let kept = after.len() - quote(after) - after.trim_end_matches(['"', '\'']).len().min(to.len());
+    match after.is_empty() || before.get(..kept) == after.get(..kept) {
+        true => Ok(()),
+        false => Err(Why::Check { problem: "the image's name would be written differently" }),
+    }
 }
 
 fn grown(

@@ -5,7 +5,7 @@ use regex::{Regex, RegexBuilder};
 use super::{
     Format, Why,
     document::{self, Splice},
-    scalar::{Sense, sense},
+    scalar::stays_plain,
     tree::{Node, Shape, Style, Tree, line_of},
 };
 
@@ -53,6 +53,9 @@ pub(super) fn change(
 ) -> Result<Splice, Why> {
     let range = find(text, pattern)?;
     let new = to(&text[range.clone()])?;
+    if new == text[range.clone()] {
+        return Ok(Splice::nothing());
+    }
     let splice = Splice { range: range.clone(), token: new.clone(), reads: new };
     let after = splice.applied(text);
     match find(&after, pattern) {
@@ -68,24 +71,29 @@ pub(super) fn change(
     Ok(splice)
 }
 
-/// A pattern knows nothing of quotes: at most one value may differ, and a text must stay a text.
+/// A pattern knows nothing of quotes: at most one value may differ, and a value must stay the kind of value it was.
 fn check_one_differs(before: &Tree<'_>, after: &Tree<'_>) -> Result<(), Why> {
     if before.nodes.len() != after.nodes.len() {
         return Err(Why::Check { problem: "the file would have other values" });
     }
     let pairs = before.nodes.iter().zip(&after.nodes);
     let different: Vec<(&Node<'_>, &Node<'_>)> = pairs.filter(|(a, b)| !a.says_what(b)).collect();
-    let plain_sense = |node: &Node<'_>| match &node.shape {
-        Shape::Scalar { text, style: Style::Plain } => Some(sense(text)),
-        Shape::Scalar { .. } | Shape::Map { .. } | Shape::List { .. } | Shape::Alias(_) => None,
-    };
     match different[..] {
         [] => Ok(()),
-        [(old, new)] if plain_sense(old) == Some(Sense::Text) && plain_sense(new) != Some(Sense::Text) => {
-            Err(Why::Check { problem: "a text would read as a number or a switch; it needs quotes, which a path adds" })
-        }
+        [(old, new)] if !keeps_its_sense(old, new) => Err(Why::Check {
+            problem: "the value would read as another kind of value; it needs quotes, which a path adds",
+        }),
         [_] => Ok(()),
         _ => Err(Why::Check { problem: "several values would read differently" }),
+    }
+}
+
+fn keeps_its_sense(old: &Node<'_>, new: &Node<'_>) -> bool {
+    match (&old.shape, &new.shape) {
+        (Shape::Scalar { text: old, style: Style::Plain }, Shape::Scalar { text: new, style: Style::Plain }) => {
+            stays_plain(old, new)
+        }
+        _ => true,
     }
 }
 
@@ -129,6 +137,7 @@ mod tests {
             ("f", "a1\nb", "a([^x]+)", "3", "several lines"),
             ("f", "a1\n", "a(\\d)", "x", "would not find the new value"),
             ("a.yaml", "a: v1\n", "a: (.+)", "1.10", "needs quotes"),
+            ("a.yaml", "a: 3.9\n", "a: (.+)", "3.10", "needs quotes"),
             ("a.yaml", "a: v1\n", "a: (.+)", "b: c", "could not be read any more"),
             ("a.yaml", "a: [v1, b]\n", "(v[^ ]+),", "v1,v2", "other values"),
             ("a.yaml", "a: &x v1\nb: *x\n", "&(x|y)", "y", "could not be read any more"),

@@ -76,8 +76,8 @@ fn reference(url: &str, start: usize, line: usize) -> Result<Range<usize>, Why> 
     let repository = url[..end].rfind('/').unwrap_or(0);
     // A branch name may hold a slash, so the first `@` of the path counts, which comes after that of the user's name.
     let host = url.find("://").map_or(0, |at| at + 3);
-    let path = url[host..end].find('/').map_or(repository, |at| host + at);
-    match url[path..end].find('@') {
+    let path = url.get(host..end).and_then(|rest| rest.find('/')).map_or(repository, |at| host + at);
+    match url.get(path..end).and_then(|path| path.find('@')) {
         Some(at) if path + at + 1 < end => Ok(start + path + at + 1..start + end),
         _ => Err(Why::NotPinned { line, text: url.trim().to_owned() }),
     }
@@ -165,6 +165,7 @@ mod tests {
             ("a==1,<2\n", "a", "2", "does not pin"),
             ("a\n", "a", "2", "does not pin"),
             ("a @ https://x/y.whl\n", "a", "2", "does not pin"),
+            ("a @ #git+https://x/y@1\n", "a", "2", "does not pin"),
             ("a==1; x\na==2; y\n", "a", "3", "several times, on the lines 1 and 2"),
             ("jupyterhub==1\n", "jupyterhbu", "2", "the nearest is `jupyterhub`"),
             ("a==1\n", "a", "2 # x", "pip would not read it"),

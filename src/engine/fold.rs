@@ -5,8 +5,8 @@ use super::{
     RollbackLimits, State, Stuck, Tries, Watch,
 };
 use crate::model::{
-    Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Quarantine, Reading,
-    Release, Stamp, Step, Urgency, What,
+    Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Portion, Quarantine,
+    Reading, Release, Stamp, Step, Urgency, What,
 };
 
 impl State {
@@ -48,20 +48,27 @@ impl State {
             What::Read { attempt, reading } => self.read(*attempt, reading),
             What::StepPassed { attempt, step } => self.step_passed(at, *attempt, *step),
             What::Applied { attempt, .. } => self.applied(at, *attempt),
-            What::ApplyFailed { attempt, why } | What::ShiftFailed { attempt, why, .. } => {
-                self.try_failed(at, *attempt, why);
+            What::ApplyFailed { attempt, why } => {
+                if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.current() == Some(&Step::Deploy)) {
+                    a.tries.failed(at, why);
+                }
             }
-            What::Shifted { attempt, .. } => {
-                if let Some(a) = self.attempt_mut(*attempt) {
+            What::Shifted { attempt, to } => {
+                if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
                     a.acted = Some(at);
                     a.tries = Tries::default();
+                }
+            }
+            What::ShiftFailed { attempt, to, why } => {
+                if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
+                    a.tries.failed(at, why);
                 }
             }
             What::Promoted { attempt } => self.promoted(at, commit, *attempt),
             What::Settled { attempt } => self.settled(at, *attempt),
             What::SettleFailed { attempt, why } => self.settle_failed(at, *attempt, why),
             What::Refused { attempt, cause } => self.refused(at, *attempt, cause),
-            What::WatchEnded { attempt } => self.watches.retain(|w| w.attempt != *attempt),
+            What::WatchEnded { attempt } => self.watch_ended(*attempt),
             What::RollbackBegan { attempt, cause, to, quarantine } => {
                 self.rollback_began(at, *attempt, cause, to.as_ref(), quarantine);
             }
@@ -72,7 +79,7 @@ impl State {
                 }
             }
             What::RetreatFailed { attempt, why } => {
-                if let Some(r) = self.rollback_mut(*attempt) {
+                if let Some(r) = self.rollback_mut(*attempt).filter(|r| r.retreated.is_none()) {
                     r.tries.failed(at, why);
                 }
             }
@@ -118,7 +125,7 @@ impl State {
     }
 
     fn started(&mut self, at: Stamp, by: &Actor, plan: &Arc<Plan>) {
-        if self.is_busy() {
+        if self.is_busy() || self.stuck.is_some() {
             return;
         }
         self.attempts += 1;
@@ -168,14 +175,9 @@ impl State {
         }
     }
 
-    fn try_failed(&mut self, at: Stamp, id: AttemptId, why: &str) {
-        if let Some(a) = self.attempt_mut(id) {
-            a.tries.failed(at, why);
-        }
-    }
-
     fn promoted(&mut self, at: Stamp, commit: &CommitId, id: AttemptId) {
-        let Some(a) = self.attempt.as_mut().filter(|a| a.id == id && a.promoted.is_none()) else { return };
+        let passed_all = |a: &Attempt| a.current().is_none() && a.promoted.is_none();
+        let Some(a) = self.attempt_mut(id).filter(|a| passed_all(a)) else { return };
         a.promoted = Some(at);
         a.tries = Tries::default();
         let plan = a.plan.clone();
@@ -206,7 +208,7 @@ impl State {
     }
 
     fn settled(&mut self, at: Stamp, id: AttemptId) {
-        if let Some(r) = self.rollback_mut(id) {
+        if let Some(r) = self.rollback_mut(id).filter(|r| r.retreated.is_some()) {
             r.settled = true;
         }
         if self.attempt.as_ref().is_some_and(|a| a.id == id && a.promoted.is_some()) {
@@ -232,7 +234,7 @@ impl State {
 
     /// What cannot be taken down is a nuisance, not a reason to undo a good release.
     fn settle_failed(&mut self, at: Stamp, id: AttemptId, why: &str) {
-        if let Some(r) = self.rollback_mut(id) {
+        if let Some(r) = self.rollback_mut(id).filter(|r| r.retreated.is_some()) {
             r.tries.failed(at, why);
             let given_up = r.tries.failed >= r.limits.tries;
             r.settled |= given_up;
@@ -266,6 +268,8 @@ impl State {
     ) {
         let plan = if self.attempt.as_ref().is_some_and(|a| a.id == id) {
             self.attempt.take().map(|a| a.plan)
+        } else if self.is_busy() {
+            None
         } else {
             let watch = self.watches.iter().position(|w| w.attempt == id);
             watch.map(|i| self.watches.remove(i).plan)
@@ -274,7 +278,8 @@ impl State {
         quarantine.iter().for_each(|q| self.add_quarantine(q));
         self.notice(at, Urgency::Alarm, format!("rolling back {}: {}", plan.headline(), cause.sentence()));
         let from = Some(plan.release.clone());
-        self.rollback = Some(Rollback::new(id, cause.clone(), from, to.cloned(), None, at, &plan.limits));
+        self.rollback =
+            Some(Rollback::new(id, cause.clone(), from, to.cloned(), None, at, RollbackLimits::of(&plan.limits)));
     }
 
     fn rollback_ordered(
@@ -286,39 +291,63 @@ impl State {
         reason: &str,
     ) {
         quarantine.iter().for_each(|q| self.add_quarantine(q));
-        let under_way = self.rollback.take().map(|r| (r.attempt, r.from));
-        let stuck = self.stuck.take().map(|s| (s.attempt, s.from));
-        let attempt = self.attempt.take();
-        let limits = attempt.as_ref().map_or_else(Limits::default, |a| a.plan.limits.clone());
-        let trial =
-            attempt.map(|a| (a.id, if a.touched.is_some() { Some(a.plan.release.clone()) } else { self.live.clone() }));
-        let (id, from) = under_way.or(stuck).or(trial).unwrap_or_else(|| {
+        let limits = self.limits_of_the_way_back();
+        let left = self.leaving();
+        let (id, from) = left.map(|(id, from)| (id, from.cloned())).unwrap_or_else(|| {
+            let from = self.live.clone();
             self.attempts += 1;
-            (AttemptId(self.attempts), self.live.clone())
+            (AttemptId(self.attempts), from)
         });
+        self.attempt = None;
+        self.stuck = None;
         self.notice(at, Urgency::Alarm, format!("rolling back by hand: {reason}"));
         let cause = Cause::Ordered { reason: reason.to_owned() };
-        self.rollback = Some(Rollback::new(id, cause, from, to.cloned(), scope.cloned(), at, &limits));
+        self.rollback = Some(Rollback::new(id, cause, from, to.cloned(), scope.cloned(), at, limits));
+    }
+
+    /// As the plan says that is under way, or else was the last one: a second order is no reason to wait longer.
+    fn limits_of_the_way_back(&self) -> RollbackLimits {
+        let plan = self.attempt.as_ref().map(|a| &a.plan).or(self.watches.last().map(|w| &w.plan));
+        match (&self.rollback, plan) {
+            (Some(rollback), _) => rollback.limits,
+            (None, Some(plan)) => RollbackLimits::of(&plan.limits),
+            (None, None) => RollbackLimits::of(&Limits::default()),
+        }
     }
 
     fn rolled_back(&mut self, at: Stamp, id: AttemptId) {
         let Some(r) = self.rollback.take_if(|r| r.attempt == id && r.retreated.is_some()) else { return };
-        self.condemn(r.from.as_ref(), r.to.as_ref());
+        // Going from a trial to an earlier release leaves what was live, too.
+        for left in [r.from, self.live.take()] {
+            self.condemn(left.as_ref(), r.to.as_ref());
+        }
         self.notice(at, Urgency::Warning, format!("rolled back {id} after {}", at.since(r.since)));
+        self.watch_again(r.to.as_ref());
         self.live = r.to;
         self.foreign = None;
-        // What was watched before is looked at with fresh eyes.
-        if let Some(watch) = self.watches.last_mut() {
-            watch.gates.clear();
-        }
         let ending = Ending::RolledBack { cause: r.cause, touched: true };
         self.last = Some(Ended { attempt: id, at, ending });
     }
 
-    /// A release that was left is not good any more, and neither is a watch over it of use.
+    /// A quiet watch over the newest release is one over those before it, too: they are no longer what users get.
+    fn watch_ended(&mut self, id: AttemptId) {
+        if let Some(newest) = self.watches.iter().position(|w| w.attempt == id) {
+            self.watches.drain(..=newest);
+        }
+    }
+
+    /// What was watched when `to` was live is looked at again, with fresh eyes; a watch over anything else is of no use.
+    fn watch_again(&mut self, to: Option<&Release>) {
+        let watched = self.watches.iter().rposition(|w| to.is_some_and(|to| to.tree == w.plan.release.tree));
+        self.watches.truncate(watched.map_or(0, |last| last + 1));
+        if let Some(watch) = self.watches.last_mut() {
+            watch.gates.clear();
+        }
+    }
+
+    /// A release that was left is not good any more.
     fn condemn(&mut self, from: Option<&Release>, to: Option<&Release>) {
         let Some(from) = from.filter(|from| Some(&from.tree) != to.map(|to| &to.tree)) else { return };
-        self.watches.retain(|w| w.plan.release.tree != from.tree);
         self.earlier_goods.retain(|good| good.release.tree != from.tree);
         if self.good.as_ref().is_some_and(|good| good.release.tree == from.tree) {
             self.good = self.earlier_goods.pop_back();
@@ -370,6 +399,11 @@ impl Attempt {
         self.mark_touched(at);
     }
 
+    /// Whether this weight change is the one that is to be done: the answer to an earlier one moves nothing on.
+    fn is_shifting(&self, portion: &Portion) -> bool {
+        self.acted.is_none() && matches!(self.current(), Some(Step::Shift { to, .. }) if to == portion)
+    }
+
     /// From the moment a deploy may be tried, the world may have been touched: the answer can be lost.
     fn mark_touched(&mut self, at: Stamp) {
         if self.touched.is_none() && matches!(self.current(), Some(Step::Deploy | Step::Shift { .. })) {
@@ -394,10 +428,8 @@ impl Rollback {
         to: Option<Release>,
         scope: Option<ComponentName>,
         since: Stamp,
-        limits: &Limits,
+        limits: RollbackLimits,
     ) -> Rollback {
-        let limits =
-            RollbackLimits { within: limits.rollback, tries: limits.rollback_tries, pause: limits.rollback_pause };
         Rollback {
             attempt,
             cause,
@@ -411,6 +443,12 @@ impl Rollback {
             retreated: None,
             settled: false,
         }
+    }
+}
+
+impl RollbackLimits {
+    fn of(limits: &Limits) -> RollbackLimits {
+        RollbackLimits { within: limits.rollback, tries: limits.rollback_tries, pause: limits.rollback_pause }
     }
 }
 

@@ -188,10 +188,27 @@ impl State {
         goods.into_iter().find(|release| Some(&release.tree) != left)
     }
 
-    /// Where a rollback without further words goes: the newest good release that is not what is live or on trial.
+    /// Where a rollback without further words goes: the newest good release that is not what is being left. What a person
+    /// wrote over by hand is left for the good release itself.
     pub fn way_back(&self) -> Option<&Good> {
-        let standing = self.standing().map(|r| &r.tree);
-        self.good.iter().chain(self.earlier_goods.iter().rev()).find(|good| Some(&good.release.tree) != standing)
+        let left = match self.leaving() {
+            Some((_, from)) => from,
+            None if self.foreign.is_some() => None,
+            None => self.live.as_ref(),
+        };
+        let left = left.map(|r| &r.tree);
+        self.good.iter().chain(self.earlier_goods.iter().rev()).find(|good| Some(&good.release.tree) != left)
+    }
+
+    /// What an order to go back takes people away from: what a rollback was leaving, also a stuck one, or what is on trial.
+    fn leaving(&self) -> Option<(AttemptId, Option<&Release>)> {
+        let under_way = self.rollback.as_ref().map(|r| (r.attempt, r.from.as_ref()));
+        let stuck = || self.stuck.as_ref().map(|s| (s.attempt, s.from.as_ref()));
+        let trial = || {
+            let touched = self.attempt.as_ref().filter(|a| a.touched.is_some())?;
+            Some((touched.id, Some(&touched.plan.release)))
+        };
+        under_way.or_else(stuck).or_else(trial)
     }
 }
 

@@ -75,6 +75,10 @@ fn go_on(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
     if let Some(cause) = broken_off(attempt, now, next) {
         return next.decisions.push(undo(state, attempt, cause, now));
     }
+    if let Some(foreign) = &state.foreign {
+        let on = format!("what {} wrote on the branch by hand ({}) to be undone", foreign.author, foreign.why);
+        return next.wait(on, foreign.at, None, "`piton rollback`");
+    }
     let Some(step) = attempt.current() else {
         return next.decisions.push(What::Promoted { attempt: attempt.id });
     };
@@ -112,6 +116,7 @@ fn overdue(
     now: Stamp,
     next: &mut Next,
 ) -> Option<Cause> {
+    // Bad signs first: a gate that cannot see must not hide one that does.
     for (gate, log) in gates {
         if let Some(since) = log.bad_since {
             let until = (since + plan.limits.investigate).max(extended.unwrap_or(Stamp(i64::MIN)));
@@ -126,6 +131,8 @@ fn overdue(
                 "`piton extend` gives it more time, `piton rollback` goes back at once",
             );
         }
+    }
+    for (gate, log) in gates {
         if let Some(since) = log.blind_since {
             let until = since + plan.limits.blind;
             if now >= until {
@@ -192,7 +199,8 @@ fn deploy(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
         return next.decisions.push(undo(state, attempt, cause, now));
     }
     if let Some(at) = pause(&attempt.tries, limits.rollback_pause, now) {
-        return next.wait("the next try to deploy", now, Some(at), "nobody");
+        let on = format!("the next try to deploy: {}", attempt.tries.why);
+        return next.wait(on, attempt.step_since, Some(at), "nobody");
     }
     next.effects.push(Effect::Apply { attempt: attempt.id, release: attempt.plan.release.clone() });
 }
@@ -205,7 +213,8 @@ fn shift(state: &State, attempt: &Attempt, to: &Portion, hold: Span, gates: &[Ga
             return next.decisions.push(undo(state, attempt, cause, now));
         }
         if let Some(at) = pause(&attempt.tries, limits.rollback_pause, now) {
-            return next.wait("the next try to move users", now, Some(at), "nobody");
+            let on = format!("the next try to move users: {}", attempt.tries.why);
+            return next.wait(on, attempt.step_since, Some(at), "nobody");
         }
         let release = attempt.plan.release.clone();
         return next.effects.push(Effect::Shift { attempt: attempt.id, release, to: to.clone() });
@@ -252,14 +261,15 @@ fn looked_enough(attempt: &Attempt, gates: &[GateName], time: Span) -> bool {
 
 fn settle(attempt: &Attempt, now: Stamp, next: &mut Next) {
     if let Some(at) = pause(&attempt.tries, attempt.plan.limits.rollback_pause, now) {
-        return next.wait("the next try to take down what was replaced", now, Some(at), "nobody");
+        let since = attempt.promoted.unwrap_or(attempt.started);
+        return next.wait("the next try to take down what was replaced", since, Some(at), "nobody");
     }
     next.effects.push(Effect::Settle { attempt: attempt.id, keep: Some(attempt.plan.release.clone()) });
 }
 
-/// When the next try may be made; nothing when it may be made now.
+/// When the next try may be made; nothing when it may be made now. A clock that went back must not hold up the way back.
 fn pause(tries: &Tries, pause: Span, now: Stamp) -> Option<Stamp> {
-    tries.last.map(|last| last + pause).filter(|at| now < *at)
+    tries.last.filter(|last| now >= *last).map(|last| last + pause).filter(|at| now < *at)
 }
 
 // ---- gates
@@ -300,7 +310,11 @@ fn judge_gates(
     let unseen = GateLog::default();
     let mut all_passed = true;
     for gate in gates {
-        let Some(spec) = plan.gates.get(gate) else { continue };
+        let Some(spec) = plan.gates.get(gate) else {
+            all_passed = false;
+            next.wait(format!("gate `{gate}`, which the plan does not have"), since, None, "nobody: it cannot pass");
+            continue;
+        };
         let log = logs.get(gate).unwrap_or(&unseen);
         match judge::verdict(spec, log, circumstances, now) {
             Verdict::Pass(_) => {}
@@ -380,7 +394,7 @@ fn go_back(state: &State, rollback: &Rollback, now: Stamp, next: &mut Next) {
         return next.decisions.push(What::RolledBack { attempt: rollback.attempt });
     }
     if let Some(at) = pause(&rollback.tries, rollback.limits.pause, now) {
-        return next.wait("the next try to take the bad release down", now, Some(at), "nobody");
+        return next.wait("the next try to take the bad release down", rollback.since, Some(at), "nobody");
     }
     next.effects.push(Effect::Settle { attempt: rollback.attempt, keep: rollback.to.clone() });
 }

@@ -34,9 +34,9 @@ A rollback never waits for approval.";
 
 const EXAMPLE: &str = "\
 - approval:
-    name: four-eyes
     people: 1
     not_author: true
+  name: four-eyes
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

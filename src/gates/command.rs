@@ -43,11 +43,11 @@ and `PITON_FACT_URL` and the like, one for each fact. The last line of the outpu
 
 const EXAMPLE: &str = "\
 - command:
-    name: smoke
     run: [./smoke.py, --url, \"${url}\"]
     env: {LEVEL: quick}
     secrets: [HUB_TOKEN]
-    timeout: 1m
+  name: smoke
+  timeout: 1m
 ";
 
 /// `EX_TEMPFAIL` of sysexits: the failure is not a verdict, try again.

@@ -46,9 +46,7 @@ Secrets come from environment variables: `token: HUB_TOKEN` sends `Authorization
 
 const EXAMPLE: &str = "\
 - http:
-    name: front
     url: \"${url}/health\"
-    every: 10s
     expect:
       status: 200
       headers: {content-type: {contains: json}}
@@ -58,6 +56,8 @@ const EXAMPLE: &str = "\
       max_latency: 2s
     passes: 2
     tolerate: 1
+  name: front
+  every: 10s
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

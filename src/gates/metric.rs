@@ -40,9 +40,9 @@ count to one service. A proxy that cannot be reached, or that exports no such co
 
 const EXAMPLE: &str = "\
 - metric:
-    name: errors
-    every: 5s
     errors: {arm: candidate, max: 2%, requests_min: 50}
+  name: errors
+  every: 5s
 ";
 
 const REQUESTS: &str = "piton_requests_total";

@@ -6,6 +6,7 @@ mod expectation;
 mod exposition;
 mod facts;
 mod http;
+mod kernel;
 mod metric;
 mod window;
 
@@ -47,7 +48,7 @@ pub struct Entry {
 }
 
 /// Every kind of gate.
-pub const ALL: &[Entry] = &[http::ENTRY, command::ENTRY, metric::ENTRY, approval::ENTRY, window::ENTRY];
+pub const ALL: &[Entry] = &[http::ENTRY, command::ENTRY, kernel::ENTRY, metric::ENTRY, approval::ENTRY, window::ENTRY];
 
 #[cfg(test)]
 mod tests;

@@ -33,11 +33,11 @@ A rollback never waits for a window.";
 
 const EXAMPLE: &str = "\
 - window:
-    name: office-hours
     zone: Europe/Zurich
     days: mon-fri
     from: \"09:00\"
     until: \"16:00\"
+  name: office-hours
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, Either, FutureExt, select};
 
 use crate::{
     channels::Channel,
@@ -8,7 +8,8 @@ use crate::{
     engine::State,
     gates::{Gate, Scene},
     model::{
-        AttemptId, Effect, EnvironmentName, GateName, GateSpec, Notice, Plan, Portion, Reading, Release, Saw, What,
+        AttemptId, Effect, EnvironmentName, GateName, GateSpec, Notice, Plan, Portion, Reading, Release, Saw, Span,
+        Stamp, What,
     },
     targets::{Act, Done, Target, TargetError},
 };
@@ -36,8 +37,22 @@ pub struct Hands<'a> {
 }
 
 impl<'a> Hands<'a> {
-    /// Something that changes the world.
-    pub fn act(self, effect: Effect, fence: u64) -> BoxFuture<'a, What> {
+    /// Something that changes the world. Without an answer `within` that time it counts as failed, and is done again.
+    pub fn act(self, effect: Effect, fence: u64, within: Option<Span>) -> BoxFuture<'a, What> {
+        let failed = within.and_then(|within| unanswered(&effect, within));
+        let (Some(within), Some(failed)) = (within, failed) else { return self.act_at_leisure(effect, fence) };
+        let clock = self.clock;
+        async move {
+            let until = clock.now() + within;
+            match select(self.act_at_leisure(effect, fence), wait_until(clock, until)).await {
+                Either::Left((what, _)) => what,
+                Either::Right(((), _)) => failed,
+            }
+        }
+        .boxed()
+    }
+
+    fn act_at_leisure(self, effect: Effect, fence: u64) -> BoxFuture<'a, What> {
         async move {
             match effect {
                 Effect::Apply { attempt, release } => self.apply(attempt, release, fence).await,
@@ -126,13 +141,17 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// Tells every channel; one that fails is a warning.
+    /// Tells every channel; one that fails or does not answer is a warning.
     pub fn tell(self, notice: Notice) -> BoxFuture<'a, What> {
         async move {
+            let until = self.clock.now() + TELL_PATIENCE;
             let mut failures = Vec::new();
             for channel in self.sockets.channels() {
-                if let Err(why) = channel.tell(&self.environment, &notice).await {
-                    failures.push(why);
+                let told = channel.tell(&self.environment, &notice);
+                match select(told, wait_until(self.clock, until)).await {
+                    Either::Left((Ok(()), _)) => {}
+                    Either::Left((Err(why), _)) => failures.push(why),
+                    Either::Right(_) => failures.push(format!("no answer within {TELL_PATIENCE}")),
                 }
             }
             match failures.is_empty() {
@@ -144,9 +163,31 @@ impl<'a> Hands<'a> {
     }
 }
 
+/// How long all channels together may take over one notice: at the end of a run somebody waits for them.
+const TELL_PATIENCE: Span = Span::seconds(10);
+
+fn wait_until(clock: &dyn Clock, until: Stamp) -> BoxFuture<'_, ()> {
+    async move {
+        while clock.now() < until {
+            clock.wait(until).await;
+        }
+    }
+    .boxed()
+}
+
+/// What is written when an act gives no answer; nothing for those that the promotion's own deadline ends.
+fn unanswered(effect: &Effect, within: Span) -> Option<What> {
+    let why = format!("no answer within {within}");
+    match effect {
+        Effect::Retreat { attempt, .. } => Some(What::RetreatFailed { attempt: *attempt, why }),
+        Effect::Settle { attempt, .. } => Some(What::SettleFailed { attempt: *attempt, why }),
+        Effect::Apply { .. } | Effect::Shift { .. } | Effect::Look { .. } | Effect::Tell { .. } => None,
+    }
+}
+
 fn no_plan(attempt: AttemptId, gate: GateName, clock: &dyn Clock) -> What {
     let saw = Saw::Blind("the plan does not have this gate".to_owned());
-    What::Read { attempt, reading: Reading { gate, at: clock.now(), took: crate::model::Span(0), saw } }
+    What::Read { attempt, reading: Reading { gate, at: clock.now(), took: Span(0), saw } }
 }
 
 /// An error with all its causes, on one line.

@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod hands;
+mod identity;
 mod page;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -13,14 +14,15 @@ use futures_util::{
 use tokio_util::sync::CancellationToken;
 
 pub use hands::{Hands, Sockets, sentence};
+pub use identity::{has_ended, holder};
 pub use page::make as page;
 
 use crate::{
     clients::clock::Clock,
     engine::{self, Holder, LeaseTaken, Next, Setup, State, Wait},
-    judge::{self, Circumstances},
+    judge::{self, Circumstances, GateLog},
     ledger::{Appended, Ledger, LedgerError, Opened},
-    model::{AttemptId, Effect, EnvironmentName, Event, GateName, Span, Stamp, Step, What},
+    model::{AttemptId, Effect, EnvironmentName, Event, GateName, Span, Stamp, Step, TreeId, Verdict, What},
 };
 
 /// Carries one environment on.
@@ -122,6 +124,24 @@ struct Work<'a> {
     looking: BTreeSet<(AttemptId, GateName)>,
     tells: FuturesUnordered<BoxFuture<'a, (u64, What)>>,
     telling: BTreeSet<u64>,
+    /// Where the looks were begun.
+    place: Place,
+}
+
+/// Where an environment stands, as far as an answer from the world depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Place {
+    attempt: Option<(AttemptId, usize, bool, bool)>,
+    rollback: Option<(AttemptId, Option<TreeId>, bool)>,
+    watch: Option<AttemptId>,
+}
+
+impl Place {
+    fn of(state: &State) -> Place {
+        let attempt = state.attempt.as_ref().map(|a| (a.id, a.step, a.acted.is_some(), a.promoted.is_some()));
+        let back = |r: &engine::Rollback| (r.attempt, r.to.as_ref().map(|to| to.tree.clone()), r.retreated.is_some());
+        Place { attempt, rollback: state.rollback.as_ref().map(back), watch: state.watches.last().map(|w| w.attempt) }
+    }
 }
 
 impl<'a> Runner<'a> {
@@ -136,21 +156,28 @@ impl<'a> Runner<'a> {
                 return Ok((Outcome::Stopped, belief.state));
             }
             let now = self.clock.now();
-            let next = engine::next(&belief.state, now, Setup { tells: self.sockets.tells() });
+            let mut next = engine::next(&belief.state, now, Setup { tells: self.sockets.tells() });
+            if is_over(goal, &belief.state) {
+                // What was done is still told; what comes after it is somebody else's goal.
+                next.decisions.clear();
+                next.effects.retain(|effect| matches!(effect, Effect::Tell { .. }));
+            }
             self.view.show(&belief.state, &next, now);
-            if let Some(outcome) = reached(goal, &belief.state, &next, &work) {
+            if let Some(outcome) = reached(goal, &belief.state, &next, &work, now) {
                 self.close(&mut belief).await?;
                 return Ok((outcome, belief.state));
             }
             work.drop_unwanted(&next);
+            work.drop_stale_looks(&belief.state);
             let acts = next.effects.iter().any(Effect::acts);
             if acts || !next.decisions.is_empty() || work.act.is_some() {
-                match belief.state.claim(&self.me, now, seize) {
+                // A lost race does not use it up: the one who raced may be the one to take it from.
+                seize &= !belief.opened.state.holds_lease(&self.me, now);
+                match belief.state.claim(&self.me, now, seize && belief.state.rollback.is_some()) {
                     Err(taken) => {
                         return Ok((Outcome::Taken(taken), belief.state));
                     }
                     Ok(claim) => {
-                        seize = false;
                         let mut what: Vec<What> = claim.into_iter().collect();
                         what.extend(next.decisions.iter().cloned());
                         if !what.is_empty() || (acts && !belief.pending.is_empty() && work.act.is_none()) {
@@ -191,7 +218,7 @@ impl<'a> Runner<'a> {
                 }
                 Effect::Apply { .. } | Effect::Shift { .. } | Effect::Retreat { .. } | Effect::Settle { .. } => {
                     if work.act.is_none() {
-                        let act = self.hands().act(effect.clone(), belief.state.fence);
+                        let act = self.hands().act(effect.clone(), belief.state.fence, patience(&belief.state));
                         work.act = Some((effect.clone(), act));
                     }
                 }
@@ -230,7 +257,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// A reading waits for company, unless it changes what its gate says.
+    /// A reading waits for company, unless its gate turns bad or recovers: others must see that at once. A pass goes with
+    /// the decision that rests on it.
     async fn took_a_look(
         &self,
         belief: &mut Belief,
@@ -241,10 +269,13 @@ impl<'a> Runner<'a> {
         let now = self.clock.now();
         let before = verdict_name(&belief.state, attempt, gate, now);
         belief.take_pending(self.event(what));
-        if before != verdict_name(&belief.state, attempt, gate, now) || belief.pending.len() >= READINGS_MAX {
-            return self.flush(belief).await;
+        let after = verdict_name(&belief.state, attempt, gate, now);
+        let alarming = |name: Option<&str>| matches!(name, Some("fail" | "blind"));
+        let turned = before != after && (alarming(before) || alarming(after));
+        match turned || belief.pending.len() >= READINGS_MAX {
+            true => self.flush(belief).await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn on_time(&self, belief: &mut Belief) -> Result<(), RunnerError> {
@@ -265,7 +296,11 @@ impl<'a> Runner<'a> {
         }
         match belief.state.claim(&self.me, self.clock.now(), false) {
             Ok(claim) => self.write(belief, claim.into_iter().collect()).await,
-            Err(_) => self.reload(belief).await,
+            Err(_) => {
+                belief.pending.clear();
+                belief.pending_since = None;
+                self.reload(belief).await
+            }
         }
     }
 
@@ -298,38 +333,48 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Readings are taken again by themselves; the answer to an effect is true whoever wrote in between, as long as the
-    /// lease is still ours.
+    /// What an effect has answered is true whoever wrote in between, as long as the lease is still ours.
     async fn after_lost_race(&self, belief: &mut Belief, events: Vec<Event>) -> Result<(), RunnerError> {
+        let before = Place::of(&belief.opened.state);
         self.reload(belief).await?;
-        if belief.state.holds_lease(&self.me, self.clock.now()) {
-            for event in events.into_iter().filter(|e| answers_an_effect(&e.what)) {
+        let ours = belief.state.holds_lease(&self.me, self.clock.now()) && Place::of(&belief.opened.state) == before;
+        for event in events.into_iter().filter(|e| is_told(&e.what) || (ours && answers_an_effect(&e.what))) {
+            belief.take_pending(event);
+        }
+        Ok(())
+    }
+
+    /// What is pending stays only while the environment stands where it was seen.
+    async fn reload(&self, belief: &mut Belief) -> Result<(), RunnerError> {
+        let before = Place::of(&belief.opened.state);
+        belief.opened = self.ledger.open(&self.environment).await?;
+        belief.read_at = self.clock.now();
+        belief.state = belief.opened.state.clone();
+        belief.pending_since = None;
+        let moved = Place::of(&belief.opened.state) != before;
+        for event in std::mem::take(&mut belief.pending) {
+            if !moved || is_told(&event.what) {
                 belief.take_pending(event);
             }
         }
         Ok(())
     }
 
-    async fn reload(&self, belief: &mut Belief) -> Result<(), RunnerError> {
-        belief.opened = self.ledger.open(&self.environment).await?;
-        belief.read_at = self.clock.now();
-        belief.state = belief.opened.state.clone();
-        let head = belief.opened.head.clone();
-        for event in &belief.pending {
-            if let Some(head) = &head {
-                belief.state.apply(head, event);
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what is pending and lets the lease go, so that the next runner need not wait.
+    /// Writes what is pending and lets the lease go, so that the next runner need not wait. A git host that is down costs
+    /// only that: readings are taken again, and the lease ends by itself.
     async fn close(&self, belief: &mut Belief) -> Result<(), RunnerError> {
         for _ in 0..RACES_MAX {
-            if !belief.state.holds_lease(&self.me, self.clock.now()) {
+            let now = self.clock.now();
+            let ours = belief.state.holds_lease(&self.me, now);
+            let theirs = !ours && belief.state.lease.as_ref().is_some_and(|lease| lease.is_live(now));
+            if theirs || (!ours && belief.pending.is_empty()) {
                 break;
             }
-            self.write(belief, vec![What::Released { nonce: self.me.nonce.clone() }]).await?;
+            let release = ours.then(|| What::Released { nonce: self.me.nonce.clone() });
+            match self.write(belief, release.into_iter().collect()).await {
+                Err(RunnerError::Ledger(LedgerError::Unreachable { .. })) => break,
+                written => written?,
+            }
         }
         Ok(())
     }
@@ -363,6 +408,17 @@ impl<'a> Work<'a> {
             looking: BTreeSet::new(),
             tells: FuturesUnordered::new(),
             telling: BTreeSet::new(),
+            place: Place::default(),
+        }
+    }
+
+    /// A look that began before a step did says nothing about it.
+    fn drop_stale_looks(&mut self, state: &State) {
+        let place = Place::of(state);
+        if place != self.place {
+            self.looks.clear();
+            self.looking.clear();
+            self.place = place;
         }
     }
 
@@ -406,35 +462,51 @@ async fn next_or_never<T>(set: &mut FuturesUnordered<BoxFuture<'_, T>>) -> T {
     }
 }
 
-/// Whether the goal is reached, and how.
-fn reached(goal: Goal, state: &State, next: &Next, work: &Work) -> Option<Outcome> {
-    let idle = next.decisions.is_empty() && next.effects.is_empty() && work.act.is_none() && work.looks.is_empty();
-    let ended = !state.is_busy();
+/// Whether nothing is left of the goal but to tell people.
+fn is_over(goal: Goal, state: &State) -> bool {
     match goal {
-        Goal::Ended { wait_for_people } => {
-            if ended {
-                return Some(Outcome::Ended);
-            }
-            let preflight = state.attempt.as_ref().is_some_and(|a| matches!(a.current(), Some(Step::Check { .. })));
-            let waits = next.waits.clone();
-            (idle && preflight && !wait_for_people && waits_for_people(state)).then_some(Outcome::Held { waits })
+        Goal::Ended { .. } => !state.is_busy(),
+        Goal::Watched | Goal::Due => !state.is_busy() && state.watches.is_empty(),
+    }
+}
+
+/// Whether the goal is reached, and how.
+fn reached(goal: Goal, state: &State, next: &Next, work: &Work, now: Stamp) -> Option<Outcome> {
+    let idle = next.decisions.is_empty() && next.effects.is_empty() && work.act.is_none() && work.looks.is_empty();
+    if is_over(goal, state) {
+        return next.effects.is_empty().then_some(Outcome::Ended);
+    }
+    let waits = || next.waits.clone();
+    match goal {
+        Goal::Ended { wait_for_people: false } if idle && waits_for_people(state, now) => {
+            Some(Outcome::Held { waits: waits() })
         }
-        Goal::Watched => (ended && state.watches.is_empty()).then_some(Outcome::Ended),
-        Goal::Due => {
-            if ended && state.watches.is_empty() {
-                return Some(Outcome::Ended);
-            }
-            idle.then(|| Outcome::Waiting { waits: next.waits.clone(), wake: next.wake })
-        }
+        Goal::Due if idle => Some(Outcome::Waiting { waits: waits(), wake: next.wake }),
+        Goal::Ended { .. } | Goal::Watched | Goal::Due => None,
     }
 }
 
 /// Whether the preflight lacks only what people or the calendar can give.
-fn waits_for_people(state: &State) -> bool {
+fn waits_for_people(state: &State, now: Stamp) -> bool {
     let Some(attempt) = &state.attempt else { return false };
     let Some(Step::Check { gates }) = attempt.current() else { return false };
-    let policy = |gate: &GateName| attempt.plan.gates.get(gate).is_some_and(|spec| spec.rule.needs_no_look());
-    state.freeze.is_some() || gates.iter().any(policy)
+    let freeze = state.frozen(now);
+    let author = attempt.plan.author.as_ref();
+    let circumstances = Circumstances { approvals: &attempt.approvals, author, freeze };
+    let unseen = GateLog::default();
+    let open = gates.iter().filter_map(|gate| {
+        let spec = attempt.plan.gates.get(gate)?;
+        let verdict = judge::verdict(spec, attempt.gates.get(gate).unwrap_or(&unseen), circumstances, now);
+        (!matches!(verdict, Verdict::Pass(_))).then(|| spec.rule.needs_no_look())
+    });
+    let open: Vec<bool> = open.collect();
+    open.iter().all(|by_people| *by_people) && (freeze.is_some() || !open.is_empty())
+}
+
+/// How long an act on the way back, or after the end, may take; everything else has the promotion's deadline.
+fn patience(state: &State) -> Option<Span> {
+    let settling = state.attempt.as_ref().filter(|a| a.promoted.is_some());
+    state.rollback.as_ref().map(|r| r.limits.within).or(settling.map(|a| a.plan.limits.rollback))
 }
 
 fn verdict_name(state: &State, attempt: AttemptId, gate: &GateName, now: Stamp) -> Option<&'static str> {
@@ -460,17 +532,12 @@ fn answers_an_effect(what: &What) -> bool {
             | What::SettleFailed { .. }
             | What::Retreated { .. }
             | What::RetreatFailed { .. }
-            | What::Told { .. }
-            | What::TellFailed { .. }
+            | What::Read { .. }
     )
 }
 
-/// A shared runner identity for one run of the program.
-pub fn holder(actor: crate::model::Actor) -> Result<Holder, getrandom::Error> {
-    let mut bytes = [0_u8; 12];
-    getrandom::fill(&mut bytes)?;
-    let nonce: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    Ok(Holder { actor, nonce })
+fn is_told(what: &What) -> bool {
+    matches!(what, What::Told { .. } | What::TellFailed { .. })
 }
 
 /// Several views at once.

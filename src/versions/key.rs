@@ -139,13 +139,13 @@ impl<'a> Key<'a> {
     }
 
     /// As PEP 440 orders builds of one release: dev, pre-releases, the release, what came since.
-    fn stage(&self) -> (u8, Option<&(Pre, Vec<u64>)>, Option<u64>, bool, u64) {
+    fn stage(&self) -> impl Ord {
         let place = match (&self.pre, self.since, self.dev) {
             (None, None, Some(_)) => 0,
             (Some(_), _, _) => 1,
             (None, _, _) => 2,
         };
-        (place, self.pre.as_ref(), self.since, self.dev.is_none(), self.dev.unwrap_or(0))
+        (place, self.pre.clone(), self.since, self.dev.is_none(), self.dev.unwrap_or(0))
     }
 
     /// How big the step to a newer version is.

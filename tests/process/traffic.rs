@@ -88,6 +88,23 @@ fn value(page: &str, series: &str) -> f64 {
 }
 
 #[tokio::test]
+async fn the_candidate_address_shows_the_release_on_trial_and_nothing_else() {
+    let world = World::new();
+    let target = world.target(web_config(json!({})));
+    let (old, new) = (world.web("1.0.0"), world.web("1.1.0"));
+    establish(&target, &old).await;
+    let candidate = live(&target).await.facts["candidate_url"].clone();
+    assert!(get(&candidate).await.text().contains("web 1.0.0"), "the last one that went all the way");
+    apply(&target, &new).await.expect("it applies");
+    assert!(get(&candidate).await.text().contains("web 1.1.0"));
+    retreat(&target, &new, Some(&old)).await.expect("it goes back");
+    let answer = get(&candidate).await;
+    assert_eq!((answer.status, answer.text().as_str()), (503, "piton: no release is live here\n"));
+    establish(&target, &new).await;
+    assert!(get(&candidate).await.text().contains("web 1.1.0"), "watched on after the promotion");
+}
+
+#[tokio::test]
 async fn a_cookie_keeps_users_where_they_are() {
     let world = World::new();
     let target = world.target(web_config(json!({ "sticky": "seat" })));
@@ -219,15 +236,44 @@ async fn requests_under_way_end_before_their_release_does() {
     apply(&target, &next).await.expect("it applies");
     shift(&target, &next, "100%").await.expect("it shifts");
     let asked = tokio::spawn(async move { get_with(&url, &[("x-piton-arm", "stable")]).await });
-    eventually("the request to be under way", || async {
-        // It reached the instance when the release's processor time moves; the page says nothing of open requests, so
-        // the settling itself must wait.
-        Some(())
+    eventually("the request to be under way", || async { (world.report().await.open["web"] == 1).then_some(()) }).await;
+    let note = settle(&target, Some(&next)).await.expect("it settles").note;
+    assert!(!note.contains("cut"), "{note}");
+    assert_eq!(within(asked).await.expect("no panic").status, 200);
+}
+
+#[tokio::test]
+async fn a_request_that_outlives_the_drain_is_cut_and_told() {
+    let world = World::new();
+    let target = world.target(web_config(json!({ "drain": "200ms" })));
+    let (old, next) = (world.web("1.0.0"), world.web("1.1.0"));
+    establish(&target, &old).await;
+    let request = Request::get(url(&target).await + "/events").body(Full::<Bytes>::default()).expect("a request");
+    let events = within(client().request(request)).await.expect("a stream").into_body();
+    apply(&target, &next).await.expect("it applies");
+    shift(&target, &next, "100%").await.expect("it shifts");
+    let note = settle(&target, Some(&next)).await.expect("it settles").note;
+    assert!(note.contains("`web` still had 1 open requests or connections, which were cut"), "{note}");
+    assert!(within(events.collect()).await.is_err(), "the stream broke off");
+}
+
+#[tokio::test]
+async fn a_refused_connection_goes_to_another_instance() {
+    let world = World::new();
+    let target = world.target(web_config(json!({ "services": { "web": { "instances": 2 } } })));
+    establish(&target, &world.web("1.0.0")).await;
+    let url = url(&target).await;
+    let first = world.report().await.instances[0].pid.expect("it runs");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL).expect("it runs");
+    for _ in 0..20 {
+        // New connections: one that was open to the killed instance may break.
+        assert_eq!(get_with(&url, &[("connection", "close")]).await.status, 200);
+    }
+    eventually("the instance to be back", || async {
+        world.report().await.instances.iter().all(|i| i.condition == "ready").then_some(())
     })
     .await;
-    settle(&target, Some(&next)).await.expect("it settles");
-    let answer = within(asked).await.expect("no panic");
-    assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
+    assert_eq!(world.report().await.instances[0].restarts, 1);
 }
 
 #[tokio::test]

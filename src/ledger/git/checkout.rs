@@ -14,10 +14,7 @@ use std::{
 use git2::{ObjectType, Oid};
 
 use super::{nonce, repository::Repository};
-use crate::{
-    model::TreeId,
-    targets::{Checkout, TargetError},
-};
+use crate::model::TreeId;
 
 /// Deeper folders than any real tree has.
 const DEPTH_MAX: usize = 64;
@@ -132,17 +129,4 @@ impl Writer<'_> {
 
 fn wrong(path: &Path, source: io::Error) -> CheckoutError {
     CheckoutError::Write { path: path.display().to_string(), source }
-}
-
-impl Checkout for Repository {
-    fn checkout(&self, tree: &TreeId, dir: &Path) -> Result<(), TargetError> {
-        self.write_files(tree, dir).map_err(|error| match error {
-            CheckoutError::Submodule { .. } | CheckoutError::Name { .. } | CheckoutError::Deep { .. } => {
-                TargetError::Release(error.to_string())
-            }
-            CheckoutError::Read { .. } | CheckoutError::Write { .. } => {
-                TargetError::World { what: format!("cannot check out tree {tree}"), source: Some(Box::new(error)) }
-            }
-        })
-    }
 }

@@ -3,8 +3,10 @@ use std::{collections::BTreeMap, num::NonZeroU16};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::template;
-use crate::model::{ComponentName, Span};
+use crate::{
+    model::{ComponentName, Span},
+    targets::template,
+};
 
 /// The configuration of the target `process`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -157,7 +159,8 @@ impl JsonSchema for Services {
 pub enum ServicesError {
     #[error("there is no service; at least one is needed")]
     None,
-    #[error("a service cannot have this name")]
+    // Whoever reads a configuration keeps only the text of an error, so the cause is in it.
+    #[error("a service cannot have this name: {0}")]
     Name(#[from] crate::model::NameError),
     #[error("service `{0}` has nothing to run")]
     NothingToRun(String),

@@ -20,10 +20,10 @@ use tokio::{
 };
 
 use super::{
-    supervisor::{ORDERS_PATH, REPORT_PATH, last_lines, short_socket_path},
+    supervisor::{ORDERS_PATH, REPORT_PATH, short_socket_path},
     wire::{Refusal, Report, Request},
 };
-use crate::targets::TargetError;
+use crate::{clients::process::last_lines, targets::TargetError};
 
 /// A new supervisor first takes over, or clears away, what a killed one left.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -89,6 +89,17 @@ pub async fn ensure(state_dir: &Path, program: &Path) -> Result<(), ContactError
             }
             Err(_) => sleep(START_PAUSE).await,
         }
+    }
+}
+
+/// Waits until the supervisor, which has said that everything is down, is gone itself: until it lets go of its lock.
+pub async fn gone(state_dir: &Path) -> Result<(), ContactError> {
+    let path = state_dir.join("supervisor.lock");
+    let waiting = tokio::task::spawn_blocking(move || fs::File::open(path)?.lock());
+    match timeout(START_WITHIN, waiting).await {
+        // A folder that is gone has no supervisor either.
+        Ok(_) => Ok(()),
+        Err(_) => Err(ContactError::Slow { folder: state_dir.to_owned(), after: START_WITHIN }),
     }
 }
 

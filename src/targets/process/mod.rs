@@ -2,12 +2,15 @@
 
 mod config;
 mod contact;
-mod files;
 mod supervisor;
-mod template;
 mod wire;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    path::Path,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -22,9 +25,9 @@ use self::{
     supervisor::record,
     wire::{Brought, Order, PROTOCOL, Request},
 };
-use super::{Act, Done, Entry, Live, Site, Target, TargetError};
+use super::{Act, Done, Entry, Live, Site, Target, TargetError, checkouts};
 use crate::{
-    model::{Portion, Release, TreeId},
+    model::{Portion, Release},
     pipeline::{Kind, Splits, TargetKind, checked},
 };
 
@@ -90,9 +93,14 @@ pub struct Process {
 
 impl Process {
     /// Takes a checked configuration.
-    pub fn new(config: &Value, site: Site) -> Result<Process, TargetError> {
+    pub fn new(config: &Value, mut site: Site) -> Result<Process, TargetError> {
         let config = serde_json::from_value(config.clone()).map_err(|error| TargetError::World {
             what: "cannot read the configuration of the target `process`".to_owned(),
+            source: Some(Box::new(error)),
+        })?;
+        // The supervisor has another working directory.
+        site.state_dir = std::path::absolute(&site.state_dir).map_err(|error| TargetError::World {
+            what: format!("cannot find the folder {}", site.state_dir.display()),
             source: Some(Box::new(error)),
         })?;
         Ok(Process { config, site })
@@ -121,10 +129,12 @@ impl Process {
     }
 
     async fn bring(&self, release: &Release) -> Result<Brought, TargetError> {
+        let Config { build, build_secrets, build_within, .. } = self.config.clone();
+        let build = checkouts::Build { argv: build, secrets: build_secrets, within: build_within };
         let versions = release.versions.iter().map(|(name, version)| (name.to_string(), version.to_string()));
         Ok(Brought {
             tree: release.tree.clone(),
-            dir: files::bring(&self.site, &self.config, &release.tree).await?,
+            dir: checkouts::bring(&self.site, &build, &release.tree).await?,
             environment: self.site.environment.clone(),
             versions: versions.collect(),
             config: self.config.clone(),
@@ -148,9 +158,10 @@ impl Process {
     /// Old checkouts go; a failure costs disk space and is told at the next full disk.
     async fn prune(&self) {
         let Ok(report) = contact::report(&self.site.state_dir).await else { return };
-        let needed: Vec<TreeId> = report.releases.into_keys().collect();
+        let folders = report.instances.iter().filter_map(|instance| instance.dir.file_name());
+        let needed: Vec<OsString> = folders.map(OsStr::to_owned).collect();
         let (state_dir, keep) = (self.site.state_dir.clone(), self.config.keep);
-        let pruned = tokio::task::spawn_blocking(move || files::prune(&state_dir, &needed, keep)).await;
+        let pruned = tokio::task::spawn_blocking(move || checkouts::prune(&state_dir, &needed, keep)).await;
         if let Ok(Err(error)) = pruned {
             tracing::warn!(%error, "cannot remove old checkouts in {}", self.site.state_dir.display());
         }
@@ -205,7 +216,8 @@ pub async fn shutdown(state_dir: &Path, drain: bool) -> Result<(), TargetError> 
     let order = Order::Shutdown { drain };
     let request = Request { protocol: PROTOCOL, fence: 0, secrets: BTreeMap::new(), order };
     match contact::order(state_dir, &request, Duration::from_secs(120)).await {
-        Ok(Ok(_)) | Err(ContactError::None(_)) => Ok(()),
+        Ok(Ok(_)) => Ok(contact::gone(state_dir).await?),
+        Err(ContactError::None(_)) => Ok(()),
         Ok(Err(refusal)) => Err(refusal.into()),
         Err(error) => Err(error.into()),
     }

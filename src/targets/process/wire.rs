@@ -74,6 +74,8 @@ pub struct Report {
     pub releases: BTreeMap<TreeId, u16>,
     pub facts: BTreeMap<String, String>,
     pub instances: Vec<InstanceReport>,
+    /// Open requests and connections, by service.
+    pub open: BTreeMap<String, usize>,
 }
 
 /// One instance, for people and tests.
@@ -82,6 +84,8 @@ pub struct InstanceReport {
     pub service: String,
     pub index: u16,
     pub releases: Vec<TreeId>,
+    /// The checkout that it runs in; with shared instances it may be that of a release that is gone.
+    pub dir: PathBuf,
     pub port: u16,
     pub pid: Option<i32>,
     pub restarts: u32,

@@ -10,10 +10,12 @@ use super::{
     instance::{PORT_PLACE, Start},
     log::Log,
 };
-use crate::targets::process::{
-    config::{Service, called_service},
+use crate::targets::{
+    process::{
+        config::{Service, called_service},
+        wire::Brought,
+    },
     template,
-    wire::Brought,
 };
 
 /// Everything a unit needs besides its instances' ports.
@@ -130,7 +132,7 @@ pub fn starts(release: &Brought, name: &str, key: &str, around: &Surroundings<'_
                 ready: service.ready.clone(),
                 stop: service.stop,
                 restarts: service.restarts,
-                mark: mark(around.id, key, index),
+                mark: format!("{}/{key}/{index}", around.id),
                 log: Log::at(around.state_dir.join("logs").join(format!("{name}-{index}-{}.log", &key[..8]))),
             })
         })
@@ -149,9 +151,4 @@ fn secrets_of(
         Ok((variable.clone(), value.ok_or_else(missing)?))
     };
     service.secrets.iter().map(value).collect()
-}
-
-/// By this value every process of an instance is known.
-pub fn mark(id: &str, key: &str, index: u16) -> String {
-    format!("{id}/{key}/{index}")
 }

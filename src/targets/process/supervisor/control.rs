@@ -20,7 +20,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Outcome, Supervisor};
+use super::{Supervisor, orders::Outcome};
 use crate::targets::process::wire::{Refusal, Report, Request};
 
 const CONTROL_SOCKET: &str = "control.sock";

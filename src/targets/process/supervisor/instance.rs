@@ -28,7 +28,11 @@ use super::{
     proc::{self, Identity, MARK},
     ready,
 };
-use crate::{clients::process::Redaction, model::Span, targets::process::config::Ready};
+use crate::{
+    clients::process::Redaction,
+    model::{Span, TreeId},
+    targets::process::{config::Ready, wire::InstanceReport},
+};
 
 /// How often an instance that was never ready is tried: a port may be taken in the moment between choosing and
 /// listening, but a release that cannot start is to be told soon.
@@ -59,7 +63,8 @@ pub struct Start {
     pub ready: Ready,
     pub stop: Span,
     pub restarts: u32,
-    /// The value of the variable by which its processes are known.
+    /// The first part of the value by which its processes are known; chance is added to it, so that an instance and
+    /// the one that takes its place are two.
     pub mark: String,
     pub log: Log,
 }
@@ -70,6 +75,7 @@ pub struct Recorded {
     #[serde(flatten)]
     pub identity: Identity,
     pub port: u16,
+    pub mark: String,
 }
 
 /// How an instance is.
@@ -99,7 +105,12 @@ pub struct Instance {
 
 impl Instance {
     /// Starts it, or takes over the running process that was written down.
-    pub fn launch(start: Start, adopt: Option<Recorded>, record: Box<dyn Fn() + Send + Sync>) -> Arc<Instance> {
+    pub fn launch(mut start: Start, adopt: Option<Recorded>, record: Box<dyn Fn() + Send + Sync>) -> Arc<Instance> {
+        let adopt = adopt.filter(|recorded| recorded.identity.is_running());
+        start.mark = match &adopt {
+            Some(recorded) => recorded.mark.clone(),
+            None => format!("{}/{}", start.mark, chance()),
+        };
         let instance = Arc::new(Instance {
             start,
             condition: watch::Sender::new(Condition::Starting),
@@ -165,6 +176,34 @@ impl Instance {
         self.remark.lock().expect("no panic while it is held").take()
     }
 
+    /// Why it is not ready and will not be soon.
+    pub fn trouble(&self) -> Option<String> {
+        match self.condition() {
+            Condition::Failed(why) => Some(why),
+            Condition::Starting | Condition::Ready | Condition::Stopped => None,
+        }
+    }
+
+    /// What people and tests are told of it.
+    pub fn report(&self, releases: &[TreeId]) -> InstanceReport {
+        let condition = match self.condition() {
+            Condition::Starting => "starting".to_owned(),
+            Condition::Ready => "ready".to_owned(),
+            Condition::Failed(why) => format!("failed: {why}"),
+            Condition::Stopped => "stopped".to_owned(),
+        };
+        InstanceReport {
+            service: self.start.service.clone(),
+            index: self.start.index,
+            releases: releases.to_vec(),
+            dir: self.start.dir.clone(),
+            port: self.port(),
+            pid: self.process().map(|recorded| recorded.identity.pid),
+            restarts: self.restarts(),
+            condition,
+        }
+    }
+
     /// As people are told: `web` instance 0.
     pub fn name(&self) -> String {
         format!("`{}` instance {}", self.start.service, self.start.index)
@@ -209,8 +248,7 @@ enum Ended {
 }
 
 /// The one loop around an instance, from its first start to its stop.
-async fn keep(instance: Arc<Instance>, adopt: Option<Recorded>) {
-    let mut adopt = adopt.filter(|recorded| recorded.identity.is_running());
+async fn keep(instance: Arc<Instance>, mut adopt: Option<Recorded>) {
     let mut ends: VecDeque<Instant> = VecDeque::new();
     let mut was_ready_once = adopt.is_some();
     while !instance.stop.is_cancelled() {
@@ -299,8 +337,15 @@ impl Instance {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or("ended before it was seen")?;
         // A process that has ended already cannot be mistaken for another: its number is ours until it is waited for.
         let identity = Identity::of(pid).unwrap_or(Identity { pid, started: 0 });
-        Ok(Process::Child(child, Recorded { identity, port }))
+        Ok(Process::Child(child, Recorded { identity, port, mark: start.mark.clone() }))
     }
+}
+
+/// Distinct for every launch; no secret.
+fn chance() -> String {
+    // Where the system gives no chance, the time will do.
+    let number = getrandom::u64().unwrap_or_else(|_| jiff::Timestamp::now().as_nanosecond() as u64);
+    format!("{number:016x}")
 }
 
 /// A program path with a slash is meant relative to the release.
@@ -375,10 +420,14 @@ async fn watch_readiness(instance: &Instance, port: u16, log_start: u64) -> Infa
 async fn terminate(instance: &Instance, process: &mut Process) -> Option<String> {
     let group = process.group();
     proc::signal_group(group, Signal::SIGTERM);
+    // Those that left the group are told too.
+    for pid in marked_as(instance).await {
+        proc::signal(pid, Signal::SIGTERM);
+    }
     let grace = instance.start.stop;
     let all_gone = async {
         process.exited().await;
-        while proc::group_runs(group) {
+        while proc::group_runs(group) || !marked_as(instance).await.is_empty() {
             sleep(POLL_PAUSE).await;
         }
     };
@@ -392,6 +441,13 @@ async fn terminate(instance: &Instance, process: &mut Process) -> Option<String>
         let _ = timeout(KILL_WITHIN, child.wait()).await;
     }
     remark
+}
+
+/// The processes of an instance, also those that left its group.
+async fn marked_as(instance: &Instance) -> Vec<i32> {
+    let mark = instance.start.mark.clone();
+    let marked = move || proc::marked().into_iter().filter(|(_, seen)| *seen == mark).map(|(pid, _)| pid).collect();
+    tokio::task::spawn_blocking(marked).await.unwrap_or_default()
 }
 
 /// Kills what is left of an instance: its group, and what left the group but carries the mark.

@@ -7,15 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::clients::process::Redaction;
+use crate::clients::process::{Redaction, last_lines};
 
 /// At this size a log becomes `NAME.log.1`, and the one of that name before is gone.
 pub const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// How many logs of instances that are gone stay for a look.
+const LOGS_KEPT: usize = 50;
+
 /// How much of a log's end is looked at for an error's text.
 const TAIL_BYTES: u64 = 8 * 1024;
-const TAIL_LINES: usize = 6;
-const TAIL_CHARACTERS: usize = 800;
 
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -25,10 +26,6 @@ pub struct Log {
 impl Log {
     pub fn at(path: PathBuf) -> Log {
         Log { path }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// For a service to write to; it only ever appends, so that cutting the file short is safe while it runs.
@@ -67,14 +64,18 @@ impl Log {
     }
 }
 
-/// The last lines of a text that say something, in one line.
-pub fn last_lines(text: &str) -> Option<String> {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let kept = lines[lines.len().saturating_sub(TAIL_LINES)..].join(" / ");
-    let kept: String = kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let surplus = kept.chars().count().saturating_sub(TAIL_CHARACTERS);
-    let kept: String = kept.chars().skip(surplus).collect();
-    (!kept.is_empty()).then_some(kept)
+/// Removes the oldest logs of instances that are gone.
+pub fn remove_old(dir: &Path, in_use: &[Log]) -> io::Result<()> {
+    let mut gone = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let path = entry?.path();
+        if !in_use.iter().any(|log| path == log.path || path == log.path.with_extension("log.1")) {
+            gone.push((fs::metadata(&path)?.modified()?, path));
+        }
+    }
+    gone.sort();
+    let surplus = gone.len().saturating_sub(LOGS_KEPT);
+    gone.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 #[cfg(test)]

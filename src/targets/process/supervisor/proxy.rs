@@ -40,7 +40,8 @@ use super::{
 
 /// Loopback answers at once or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// Shorter than after what any common server closes an idle connection: a request must not meet the close half-way.
+const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that leaves after waiting this long leaves because of us.
 const PATIENCE: Duration = Duration::from_secs(1);
 

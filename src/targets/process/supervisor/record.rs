@@ -3,14 +3,16 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::unit::UnitRecord;
-use crate::{model::TreeId, targets::process::wire::Brought};
+use crate::{
+    model::TreeId,
+    targets::{checkouts::replace_file, process::wire::Brought},
+};
 
 /// The form of the file; another one is refused.
 const SCHEMA: u32 = 1;
@@ -87,13 +89,5 @@ pub fn read(state_dir: &Path) -> Result<Option<Record>, RecordError> {
 pub fn write(state_dir: &Path, record: &Record) -> io::Result<()> {
     let record = Record { schema: SCHEMA, ..record.clone() };
     let text = serde_json::to_vec(&record).map_err(io::Error::other)?;
-    replace(&path(state_dir), &text)
-}
-
-/// Writes beside the file, then renames: a reader sees the old or the new one.
-pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    io::Write::write_all(&mut file, text)?;
-    fs::rename(&beside, path)
+    replace_file(&path(state_dir), &text)
 }

@@ -9,7 +9,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -20,15 +20,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Book, Supervisor,
-    assemble::mark,
-    control,
-    instance::Recorded,
-    lock,
+    Supervisor, assemble,
+    book::Book,
+    control, lock,
     meters::Meters,
     ports, proc,
     proxy::Gateway,
     record::{self, Record},
+    unit::UnitRecord,
 };
 use crate::targets::process::wire::Brought;
 
@@ -103,16 +102,18 @@ async fn serve(state_dir: &Path, record: Record) -> Result<(), Box<dyn Error>> {
     let metrics = bind_again(record.ports.metrics).await?;
     lock(&supervisor.book).ports.metrics = metrics.local_addr()?.port();
     let _metrics = control::open_metrics(supervisor.clone(), metrics);
+    // Whatever is started from here on carries the id by which the next supervisor finds it.
+    record::write(state_dir, &Record { id: lock(&supervisor.book).id.clone(), ..record.clone() })?;
     resume(&supervisor, record).await?;
-    let _control = control::open(supervisor.clone())?;
     supervisor.write_down();
+    let _control = control::open(supervisor.clone())?;
     tell_ready();
     let mut rotation = interval(LOG_ROTATION_EVERY);
     rotation.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             () = supervisor.quit.cancelled() => break,
-            _ = rotation.tick() => supervisor.rotate_logs(),
+            _ = rotation.tick() => supervisor.tidy_logs(),
             _ = asked_to_end.0.recv() => end_in_background(&supervisor),
             _ = asked_to_end.1.recv() => end_in_background(&supervisor),
         }
@@ -123,10 +124,9 @@ async fn serve(state_dir: &Path, record: Record) -> Result<(), Box<dyn Error>> {
 }
 
 fn end_in_background(supervisor: &Arc<Supervisor>) {
-    lock(&supervisor.overtake).cancel();
     let supervisor = supervisor.clone();
     tokio::spawn(async move {
-        let _turn = supervisor.turn.lock().await;
+        let _turn = supervisor.turn_at_once().await;
         supervisor.shutdown(true).await
     });
 }
@@ -143,6 +143,7 @@ fn new_supervisor(state_dir: &Path, record: &Record) -> Result<Arc<Supervisor>, 
         book: Mutex::new(book),
         turn: tokio::sync::Mutex::new(()),
         overtake: Mutex::new(CancellationToken::new()),
+        hurrying: AtomicUsize::new(0),
         doors: Mutex::new(BTreeMap::new()),
         leaving: TaskTracker::new(),
         cut: CancellationToken::new(),
@@ -162,18 +163,11 @@ async fn sweep(record: &Record) {
     if record.id.is_empty() {
         return;
     }
-    let mut keep = BTreeSet::new();
-    for (key, unit) in &record.units {
-        for (index, recorded) in (0u16..).zip(&unit.instances) {
-            if recorded.as_ref().is_some_and(|recorded: &Recorded| recorded.identity.is_running()) {
-                keep.insert(mark(&record.id, key, index));
-            }
-        }
-    }
+    let recorded = record.units.values().flat_map(|unit| unit.instances.iter().flatten());
+    let running = recorded.filter(|recorded| recorded.identity.is_running());
+    let keep: BTreeSet<String> = running.map(|recorded| recorded.mark.clone()).collect();
     let ours = format!("{}/", record.id);
-    let foreign = move |mark: &str| mark.starts_with(&ours) && !keep.contains(mark);
-    // A panic in there would leave only what the next sweep finds.
-    let _ = tokio::task::spawn_blocking(move || proc::kill_marked(foreign, SWEEP_WITHIN)).await;
+    kill_in_background(move |mark| mark.starts_with(&ours) && !keep.contains(mark)).await;
 }
 
 /// Brings up again what ran before, taking over the processes that still do.
@@ -204,11 +198,28 @@ async fn resume(supervisor: &Arc<Supervisor>, record: Record) -> Result<(), Box<
 async fn resume_release(
     supervisor: &Arc<Supervisor>,
     release: Brought,
-    units: &BTreeMap<String, super::UnitRecord>,
+    units: &BTreeMap<String, UnitRecord>,
 ) -> Result<(), String> {
-    let running = supervisor.assemble(release, units).await.map_err(|refusal| refusal.to_string())?;
+    let running = match supervisor.assemble(release.clone(), units).await {
+        Ok(running) => running,
+        // An internal port was taken meanwhile. What runs was told that port: it has to be started anew.
+        Err(_) => {
+            let keys: Vec<String> =
+                assemble::keys(&release).map_err(|error| error.to_string())?.into_values().collect();
+            let of_release = units.iter().filter(|(key, _)| keys.contains(key)).map(|(_, unit)| unit);
+            let marks: BTreeSet<String> =
+                of_release.flat_map(|unit| unit.instances.iter().flatten()).map(|r| r.mark.clone()).collect();
+            kill_in_background(move |mark| marks.contains(mark)).await;
+            supervisor.assemble(release, &BTreeMap::new()).await.map_err(|refusal| refusal.to_string())?
+        }
+    };
     lock(&supervisor.book).releases.insert(running.brought.tree.clone(), running);
     Ok(())
+}
+
+async fn kill_in_background(wanted: impl Fn(&str) -> bool + Send + 'static) {
+    // A panic in there would leave only what the next sweep finds.
+    let _ = tokio::task::spawn_blocking(move || proc::kill_marked(wanted, SWEEP_WITHIN)).await;
 }
 
 async fn bind_again(port: u16) -> Result<tokio::net::TcpListener, StartError> {

@@ -67,6 +67,11 @@ impl Unit {
         self.in_flight.token()
     }
 
+    /// How many requests and connections are open.
+    pub fn open_requests(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Ends when open connections are to be cut.
     pub fn severed(&self) -> CancellationToken {
         self.sever.clone()

@@ -1,41 +1,51 @@
 //! The folder of checkouts: one per tree, checked out and built once.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use super::{Config, supervisor::last_lines};
+use super::{Site, TargetError};
 use crate::{
-    clients::process::Program,
-    model::TreeId,
-    targets::{Site, TargetError},
+    clients::process::{Program, last_lines},
+    model::{Span, TreeId},
 };
 
+/// What is run once in a new checkout.
+#[derive(Debug, Clone, Default)]
+pub struct Build {
+    /// Empty: nothing.
+    pub argv: Vec<String>,
+    pub secrets: Vec<String>,
+    pub within: Span,
+}
+
 /// Gives the folder with the tree's files, built. Whoever comes second waits for the first.
-pub async fn bring(site: &Site, config: &Config, tree: &TreeId) -> Result<PathBuf, TargetError> {
-    let (site, owned_tree, build) = (site.clone(), tree.clone(), config.build.clone());
-    let prepared = tokio::task::spawn_blocking(move || prepare(&site, &owned_tree, &build)).await;
+pub async fn bring(site: &Site, build: &Build, tree: &TreeId) -> Result<PathBuf, TargetError> {
+    let (site, owned_tree, argv) = (site.clone(), tree.clone(), build.argv.clone());
+    let prepared = tokio::task::spawn_blocking(move || prepare(&site, &owned_tree, &argv)).await;
     let prepared = prepared.map_err(|error| world("the checkout failed", Some(Box::new(error))))??;
     let Prepared { dir, done, lock } = prepared;
     if !done {
-        build_in(&dir, config, tree).await?;
-        mark_done(&dir, &config.build).map_err(|error| cannot("note the build of", &dir, error))?;
+        build_in(&dir, build, tree).await?;
+        mark_done(&dir, &build.argv).map_err(|error| cannot("note the build of", &dir, error))?;
     }
     drop(lock);
     Ok(dir)
 }
 
-/// Removes checkouts that nobody needs, the longest unused first.
-pub fn prune(state_dir: &Path, needed: &[TreeId], keep: usize) -> io::Result<()> {
+/// Removes checkouts other than the needed ones, which are named by their tree ids: the longest unused first.
+pub fn prune(state_dir: &Path, needed: &[OsString], keep: usize) -> io::Result<()> {
     let mut unneeded = Vec::new();
     for entry in fs::read_dir(state_dir.join("releases"))? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Ok(tree) = TreeId::new(name) else { continue };
-        if path.is_dir() && !needed.contains(&tree) {
+        let is_needed = needed.iter().any(|needed| needed == name);
+        if TreeId::new(name).is_ok() && path.is_dir() && !is_needed {
             let used = fs::metadata(beside(&path, "done")).and_then(|meta| meta.modified());
             unneeded.push((used.unwrap_or(SystemTime::UNIX_EPOCH), path));
         }
@@ -82,12 +92,12 @@ fn prepare(site: &Site, tree: &TreeId, build: &[String]) -> Result<Prepared, Tar
     Ok(Prepared { dir, done: false, lock })
 }
 
-async fn build_in(dir: &Path, config: &Config, tree: &TreeId) -> Result<(), TargetError> {
-    if config.build.is_empty() {
+async fn build_in(dir: &Path, build: &Build, tree: &TreeId) -> Result<(), TargetError> {
+    if build.argv.is_empty() {
         return Ok(());
     }
-    let mut program = Program::new(config.build.clone(), config.build_within).in_dir(dir);
-    program.secrets = config.build_secrets.clone();
+    let mut program = Program::new(build.argv.clone(), build.within).in_dir(dir);
+    program.secrets = build.secrets.clone();
     let ran = program.run().await.map_err(|error| {
         TargetError::Release(format!(
             "the build of release {} could not be started: {}",
@@ -98,7 +108,7 @@ async fn build_in(dir: &Path, config: &Config, tree: &TreeId) -> Result<(), Targ
     if ran.succeeded() {
         return Ok(());
     }
-    let how = ran.sentence(&config.build.join(" "));
+    let how = ran.sentence(&build.argv.join(" "));
     let output = last_lines(&format!("{}\n{}", ran.stdout, ran.stderr)).unwrap_or_default();
     Err(TargetError::Release(format!(
         "the build of release {} failed: {how}; its output ends with: {output}",
@@ -112,12 +122,20 @@ fn is_done(dir: &Path, build: &[String]) -> bool {
 }
 
 fn mark_done(dir: &Path, build: &[String]) -> io::Result<()> {
-    super::supervisor::record::replace(&beside(dir, "done"), build.join("\n").as_bytes())
+    replace_file(&beside(dir, "done"), build.join("\n").as_bytes())
 }
 
 /// The time of the mark says when the checkout was last wanted; a failure only makes it look older.
 fn touch(dir: &Path, build: &[String]) {
     let _ = mark_done(dir, build);
+}
+
+/// Writes beside the file, then renames: a reader sees the old or the new one.
+pub fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    io::Write::write_all(&mut file, text)?;
+    fs::rename(&beside, path)
 }
 
 fn beside(dir: &Path, what: &str) -> PathBuf {

@@ -1,0 +1,458 @@
+//! One story for each way that a promotion can go.
+
+use super::story::{Tale, gate_name};
+use crate::model::{Cause, Ending, Plan, Span, Step};
+
+pub fn as_it_is(_: &mut Plan) {}
+
+fn with_people(plan: &mut Plan) {
+    plan.steps[0] = Step::Check { gates: vec![gate_name("pre"), gate_name("people")] };
+}
+
+fn with_mood(plan: &mut Plan) {
+    plan.steps[5] = Step::Bake { time: Span::minutes(40), gates: vec![gate_name("front"), gate_name("mood")] };
+}
+
+/// Every story, for the laws that hold at every line of all of them.
+pub const ALL: [(&str, fn(&mut Plan), &str); 18] = [
+    ("good", as_it_is, GOOD),
+    ("bad before anything is touched", as_it_is, "start 2\nlook pre bad\ndecide\n= refused\nlive 1"),
+    ("waits for people", with_people, WAITS_FOR_PEOPLE),
+    ("frozen", as_it_is, FROZEN),
+    (
+        "apply fails once",
+        as_it_is,
+        "start 2\nto step 2\napply fails\n> nothing\nwait 5s\n> apply 2\ncarry on\n= promoted",
+    ),
+    ("apply fails", as_it_is, APPLY_FAILS),
+    ("shift fails", as_it_is, SHIFT_FAILS),
+    ("bad at the canary share", as_it_is, BAD_AT_CANARY),
+    ("bad in the bake", as_it_is, BAD_IN_BAKE),
+    ("asked, and recovered", with_mood, ASKED_AND_RECOVERED),
+    ("asked for too long", with_mood, ASKED_FOR_TOO_LONG),
+    ("blind for too long", as_it_is, BLIND_FOR_TOO_LONG),
+    ("too slow", |plan| plan.limits.deadline = Span::minutes(5), TOO_SLOW),
+    (
+        "aborted",
+        as_it_is,
+        "start 2\nto step 3\nabort\n> back to 1: ordered: a reason\ndecide\ncarry on\n= rolled back\nlive 1",
+    ),
+    ("bad in the watch", as_it_is, BAD_IN_WATCH),
+    ("stuck", as_it_is, STUCK),
+    ("settling fails", as_it_is, SETTLING_FAILS),
+    ("ordered back", as_it_is, ORDERED_BACK),
+];
+
+const GOOD: &str = "
+    start 2
+    > look pre
+    look pre good
+    > step 1 passed
+    decide
+    > apply 2
+    applied
+    > shift 10% to 2
+    shifted 10%
+    > look front
+    look front good
+    > nothing
+    ? the canary step to be over
+    wait 10s
+    look front good
+    wait 10s
+    look front good
+    wait 30s
+    > look front
+    wait 10s
+    look front good
+    > step 3 passed
+    decide
+    > shift 100% to 2
+    shifted 100%
+    look front good
+    decide
+    > look work
+    look work good
+    ? 1 of 2 good looks
+    wait 10s
+    look work good
+    > step 5 passed
+    decide
+    > look front
+    carry on
+    = promoted
+    live 2
+    > look front
+    watch on
+    > nothing";
+
+const WAITS_FOR_PEOPLE: &str = "
+    start 2
+    look pre good
+    > nothing
+    ? `piton approve`
+    # the author's own word does not count
+    approve ada
+    > nothing
+    approve bob
+    > step 1 passed
+    carry on
+    = promoted";
+
+const FROZEN: &str = "
+    freeze 10m
+    start 2
+    look pre good
+    > nothing
+    ? the freeze to end
+    wait 10m
+    > look pre
+    look pre good
+    > step 1 passed
+    carry on
+    = promoted";
+
+const APPLY_FAILS: &str = "
+    start 2
+    to step 2
+    apply fails
+    ? the next try to deploy: it broke
+    wait 5s
+    apply fails
+    > back to 1: deploy failed: it broke
+    decide
+    > retreat from 2 to 1
+    retreated
+    > settle on 1
+    settled
+    > rolled back
+    decide
+    = rolled back
+    live 1";
+
+const SHIFT_FAILS: &str = "
+    start 2
+    to step 3
+    shift 10% fails
+    wait 5s
+    shift 10% fails
+    > back to 1: moving users failed: it broke
+    decide
+    carry on
+    = rolled back
+    live 1";
+
+const BAD_AT_CANARY: &str = "
+    start 2
+    to step 3
+    shifted 10%
+    look front good
+    wait 10s
+    look front bad
+    > back to 1: gate `front` failed: 503
+    decide
+    > retreat from 2 to 1
+    carry on
+    = rolled back
+    live 1";
+
+const BAD_IN_BAKE: &str = "
+    start 2
+    to step 6
+    look front good
+    wait 9m
+    look front bad
+    decide
+    carry on
+    = rolled back
+    live 1";
+
+const ASKED_AND_RECOVERED: &str = "
+    start 2
+    to step 6
+    look front good
+    look mood bad
+    > nothing
+    ? gate `mood` to recover, or back
+    wait 9m
+    look front good
+    look mood good
+    > nothing
+    carry on
+    = promoted";
+
+const ASKED_FOR_TOO_LONG: &str = "
+    start 2
+    to step 6
+    look mood bad
+    extend 20m
+    wait 15m
+    look front good
+    look mood bad
+    > nothing
+    wait 5m
+    > back to 1: gate `mood` has not recovered within 20m: 503
+    decide
+    carry on
+    = rolled back";
+
+const BLIND_FOR_TOO_LONG: &str = "
+    start 2
+    to step 6
+    look front good
+    wait 9m
+    look front blind
+    wait 10m
+    > look front
+    ? gate `front` to see again
+    look front blind
+    wait 20m
+    > back to 1: gate `front` could not look for 30m: no route, nobody blamed
+    decide
+    carry on
+    = rolled back
+    live 1";
+
+const TOO_SLOW: &str = "
+    start 2
+    to step 6
+    wait 5m
+    > back to 1: not done within its deadline of 5m
+    decide
+    carry on
+    = rolled back";
+
+const BAD_IN_WATCH: &str = "
+    start 2
+    carry on
+    wait 1m
+    start 3
+    carry on
+    live 3
+    look front bad
+    > back to 2: gate `front` failed: 503
+    decide
+    carry on
+    = rolled back
+    live 2
+    # the earlier watch goes on, with fresh eyes
+    > look front
+    look front bad
+    decide
+    carry on
+    live 1
+    > nothing";
+
+const STUCK: &str = "
+    start 2
+    to step 3
+    shifted 10%
+    look front bad
+    decide
+    retreat fails
+    wait 5s
+    retreat fails
+    ? the next try to go back: it broke
+    wait 5s
+    retreat fails
+    wait 5s
+    retreat fails
+    wait 5s
+    retreat fails
+    > stuck
+    decide
+    = stuck
+    > nothing
+    # nothing new starts in an unknown world
+    start 3
+    > nothing
+    order
+    > retreat from 2 to 1
+    carry on
+    = rolled back
+    live 1";
+
+const SETTLING_FAILS: &str = "
+    start 2
+    carry on
+    watch on
+    start 3
+    to step 7
+    decide
+    > settle on 3
+    settle fails
+    wait 5s
+    settle fails
+    wait 5s
+    settle fails
+    wait 5s
+    settle fails
+    wait 5s
+    settle fails
+    = promoted
+    live 3";
+
+const ORDERED_BACK: &str = "
+    start 2
+    carry on
+    order
+    > retreat from 2 to 1
+    retreated
+    settle fails
+    wait 5s
+    settled
+    decide
+    = rolled back
+    live 1";
+
+#[test]
+fn every_story_goes_as_it_is_told() {
+    for (name, change, story) in ALL {
+        println!("story: {name}");
+        Tale::with_one_live(change).play(story);
+    }
+}
+
+#[test]
+fn the_first_release_has_nothing_to_go_back_to() {
+    let mut tale = Tale::new(as_it_is);
+    tale.play(
+        "start 1
+         to step 3
+         shifted 10%
+         look front bad
+         > back to nothing: gate `front` failed: 503
+         decide
+         > retreat from 1 to nothing
+         retreated
+         > settle on nothing
+         settled
+         decide
+         = rolled back
+         live nothing",
+    );
+    assert_eq!(tale.good(), "nothing");
+}
+
+#[test]
+fn a_destination_that_does_not_come_up_gives_way_to_the_whole_last_known_good() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    // A release that was never proven is live: what a person's rollback of one component leaves behind.
+    tale.play("order 7\ncarry on\nlive 7");
+    assert_eq!(tale.good(), "nothing", "release 1 was left, so it is not good any more");
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\ncarry on\nwatch on\norder 7\ncarry on\nlive 7");
+    assert_eq!(tale.good(), "1");
+    tale.play("start 3\nto step 3\nshifted 10%\nlook front bad\ndecide\n> retreat from 3 to 7");
+    tale.play("retreat fails\nwait 5m\n> widen to 1\ndecide\n> retreat from 3 to 1\ncarry on\n= rolled back\nlive 1");
+}
+
+#[test]
+fn a_stuck_rollback_says_where_and_what_to_do() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\nto step 3\nabort\ndecide\nretreat fails\nwait 5m\ndecide");
+    let Some(Ending::Stuck { at, live, advice }) = tale.state.last.clone().map(|last| last.ending) else {
+        panic!("it did not get stuck: {:?}", tale.state.last);
+    };
+    assert!(at.contains("going back to") && live.contains("users") && advice.contains("`piton rollback`"));
+    assert_eq!(tale.state.way_back().map(|good| good.release.clone()), Some(super::story::release(1)));
+}
+
+#[test]
+fn a_blind_gate_does_not_hide_a_bad_one_from_the_watch() {
+    let with_two_gates: fn(&mut Plan) = |plan| {
+        plan.watch.time = Span::hours(6);
+        plan.watch.gates = vec![gate_name("front"), gate_name("mood")];
+    };
+    let mut tale = Tale::with_one_live(with_two_gates);
+    tale.play("start 2\ncarry on\nlook front blind\nwait 31m\nlook front blind\nlook mood bad\nwait 10m");
+    tale.play("> back to 1: gate `mood` has not recovered within 10m: 503");
+}
+
+#[test]
+fn a_quiet_watch_ends_the_earlier_ones() {
+    let mut tale = Tale::with_one_live(|plan| plan.watch.gates = vec![gate_name("mood")]);
+    // The first watch had a bad sign, and the next release mends it.
+    tale.play("start 2\ncarry on\nlook mood bad\nstart 3\ncarry on\nwatch on\n> nothing\nlive 3");
+    assert!(tale.state.watches.is_empty(), "release 2 is watched although release 3 is live");
+}
+
+#[test]
+fn a_blind_watch_goes_on_to_its_end_and_blames_nobody() {
+    let mut tale = Tale::with_one_live(|plan| plan.watch.time = Span::hours(2));
+    tale.play(
+        "start 2\ncarry on\nlook front blind\nwait 1h\n> look front\nlook front blind\nwait 1h\n> watch of #2 over",
+    );
+    tale.play("decide\n= promoted\nlive 2");
+}
+
+#[test]
+fn going_back_past_what_was_live_leaves_that_too() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\ncarry on\nwatch on\nstart 3\nto step 4\norder 1\n> retreat from 3 to 1\ncarry on\nlive 1");
+    assert_eq!(tale.good(), "1", "release 2 was left, too");
+}
+
+#[test]
+fn an_order_before_anything_was_touched_leaves_what_is_live() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\ncarry on\nwatch on\nstart 3\norder\n> retreat from 2 to 1\ncarry on\nlive 1");
+    assert_eq!(tale.good(), "1");
+}
+
+#[test]
+fn a_second_order_goes_elsewhere_and_an_answer_to_the_first_is_not_taken_for_its_own() {
+    let mut tale = Tale::with_one_live(|plan| plan.limits.rollback = Span::seconds(20));
+    tale.play("start 2\ncarry on\nwatch on\nstart 3\nto step 4\norder 2\nwait 5s\norder 1\n> retreat from 3 to 1");
+    let within = tale.state.rollback.as_ref().map(|r| r.limits.within);
+    assert_eq!(within, Some(Span::seconds(20)), "the second order waits no longer than the plan says");
+    // Something else was taken down before anyone went back: that is no answer to this order.
+    tale.play("settled\n> retreat from 3 to 1\nretreated\n> settle on 1");
+}
+
+#[test]
+fn a_gate_that_the_plan_does_not_have_never_passes() {
+    let mut tale = Tale::with_one_live(|plan| {
+        plan.gates.remove(&gate_name("pre"));
+    });
+    tale.play("start 2\n> nothing\n? which the plan does not have\nwait 1h\n> nothing\nwait 23h");
+    tale.play("> refused: not done within its deadline of 1d");
+}
+
+#[test]
+fn an_answer_to_an_earlier_step_moves_nothing_on() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\nto step 4\n> shift 100% to 2\nshifted 10%\n> shift 100% to 2\nshift 10% fails\napply fails");
+    assert_eq!(tale.state.attempt.as_ref().map(|a| a.tries.failed), Some(0));
+    tale.play("> shift 100% to 2\ncarry on\n= promoted");
+}
+
+#[test]
+fn what_a_person_writes_by_hand_holds_a_promotion_and_is_undone_by_a_rollback() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\nto step 3");
+    tale.foreign();
+    tale.play("> nothing\n? eve wrote on the branch by hand\nwait 2h\n> back to 1: not done within its deadline of 2h");
+    tale.play("decide\ncarry on\n= rolled back");
+    assert_eq!(tale.state.foreign, None);
+    tale.foreign();
+    let good = tale.state.way_back().map(|good| good.release.clone());
+    assert_eq!(good, Some(super::story::release(1)), "the good release itself, not the one before it");
+}
+
+#[test]
+fn a_clock_that_went_back_does_not_hold_up_the_way_back() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\nto step 3\nabort\ndecide\nretreat fails\n> nothing\nclock back 1h\n> retreat from 2 to 1");
+}
+
+#[test]
+fn who_is_blamed_stays_out_and_who_is_not_does_not() {
+    for (line, out) in [("look front bad", true), ("look front blind", false)] {
+        let mut tale = Tale::with_one_live(as_it_is);
+        tale.play("start 2\nto step 3\nshifted 10%").play(line).play("wait 31m\ndecide");
+        assert_eq!(!tale.state.quarantines.is_empty(), out, "{line}");
+        let blamed = tale.state.rollback.as_ref().map(|r| matches!(r.cause, Cause::Blind { .. }));
+        assert_eq!(blamed, Some(!out));
+    }
+}
