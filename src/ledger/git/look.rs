@@ -219,9 +219,9 @@ impl GitLedger {
             let refs = repository.origin_refs(&asked, self.0.settings.read_timeout).await?;
             let tips = refs.iter().map(|(name, id)| Ok((name.clone(), parse_oid(id)?)));
             let tips: Vec<(String, Oid)> = tips.collect::<Result<_, RepositoryError>>()?;
-            let heads: Vec<_> = tips.iter().filter(|(n, _)| names.iter().any(|k| k.branch == *n)).cloned().collect();
-            self.bring_heads(environments, &heads).await?;
-            let here = heads.clone();
+            // The good ones, too: in a clone without history they may lie below its end, and rollbacks go there.
+            self.bring_heads(environments, &tips).await?;
+            let here = tips.clone();
             let whole = repository
                 .on_thread(move |r| r.with(|g| here.iter().all(|(_, tip)| g.find_commit(*tip).is_ok())))
                 .await;
