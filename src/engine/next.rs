@@ -369,7 +369,7 @@ fn look_on(state: &State, watch: &Watch, now: Stamp, next: &mut Next) {
     let cause = overdue(&watch.plan, &watch.gates, watch.extended, now, next);
     // Unknown is not sick: a watch that cannot see goes on until its end and blames nobody.
     if let Some(cause) = cause.filter(|cause| !matches!(cause, Cause::Blind { .. })) {
-        return next.decisions.push(back_from(state, watch.attempt, &watch.plan, cause, now));
+        return give_up_watched(state, watch, cause, now, next);
     }
     if now >= watch.until {
         return next.decisions.push(What::WatchEnded { attempt: watch.attempt });
@@ -380,7 +380,20 @@ fn look_on(state: &State, watch: &Watch, now: Stamp, next: &mut Next) {
     let gates = &watch.plan.watch.gates;
     let judged = judge_gates(&watch.plan, watch.attempt, &watch.gates, gates, circumstances, watch.since, now, next);
     if let Judged::Failed(cause) = judged {
-        next.decisions.push(back_from(state, watch.attempt, &watch.plan, cause, now));
+        give_up_watched(state, watch, cause, now, next);
+    }
+}
+
+/// A release that is all there is stays: users of a sick one are better off than users of none, and a person decides.
+fn give_up_watched(state: &State, watch: &Watch, cause: Cause, now: Stamp, next: &mut Next) {
+    next.decisions.push(back_from(state, watch.attempt, &watch.plan, cause, now));
+    if watch.plan.back.is_none() {
+        next.decisions.push(What::Stuck {
+            attempt: watch.attempt,
+            at: "in the watch of the first release, before which there is none".to_owned(),
+            live: "the release that failed: all users are on it".to_owned(),
+            advice: "mend it, and name a commit that works: `piton rollback ENV --to COMMIT`".to_owned(),
+        });
     }
 }
 
