@@ -19,7 +19,7 @@ use crate::{
     model::{Actor, CommitId, EnvironmentName, Event, Span, Stamp, What},
     pipeline::{self, Environment, Pipeline},
     planner::{self, Context, Planned, SourceCommit},
-    runner::{self, Goal, Outcome, PollPace, Runner},
+    runner::{self, Goal, Outcome, PollPace, Runner, Seizure},
     targets::Site,
 };
 
@@ -121,7 +121,7 @@ impl Desk {
         &self,
         environment: &Environment,
         goal: Goal,
-        seize: bool,
+        seizure: Seizure,
     ) -> Result<(Outcome, State), Failure> {
         let outside = self.outside(environment)?;
         let view = Watcher::new(&self.voice, environment.name.clone());
@@ -135,9 +135,11 @@ impl Desk {
             stop: self.stop.clone(),
             pace: PollPace::default(),
         };
-        let ended = match runner.run(goal, seize).await {
+        let ended = match runner.run(goal, seizure).await {
             // A runner of this machine that was killed does not come back for its lease.
-            Ok((Outcome::Taken(taken), _)) if runner::has_ended(&taken.0) => runner.run(goal, true).await,
+            Ok((Outcome::Taken(taken), _)) if runner::has_ended(&taken.0) => {
+                runner.run(goal, Seizure::From(Box::new(taken.0))).await
+            }
             ended => ended,
         };
         view.end();

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use approve::{Abort, Approve, Extend, abort, approve, extend};
 pub use freeze::{Freeze, Unfreeze, freeze, unfreeze};
-pub use pin::{Pin, Unpin, pin, unpin};
+pub use pin::{Pin, Unpin, known, pin, unpin};
 pub use quarantine::{QuarantineArgs, quarantine, unquarantine};
 pub use rollback::{Rollback, To, quarantine_of};
 pub use words::{Assignment, Until};
