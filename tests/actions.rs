@@ -281,6 +281,22 @@ fn the_summary_holds_what_piton_shows_and_has_an_end() {
 }
 
 #[test]
+fn a_tick_tells_of_every_environment_in_which_something_happened() {
+    let answer = r#"{"schema_version":1,"decision":"failure","reason_code":"ticked","environments":{
+        "production":{"exit_code":1,"reason_code":"rolled_back"},"staging":{"exit_code":0,"reason_code":"nothing_to_do"}}}"#;
+    let runner = Runner::new("[ \"$1\" != show ] || { echo \"shown: $4\"; exit; }; cat \"${0%/*}/answer\"; exit 1");
+    fs::write(runner.dir.path().join("answer"), answer.replace('\n', "")).expect("the answer is written");
+    let ended = runner.with("PITON_COMMAND", "tick").with("PITON_ENVIRONMENT", "").run();
+    let said = "::error title=piton%3A rolled back::production: rolled_back, staging: nothing_to_do";
+    assert_eq!((ended.code, commands(&ended.stdout)), (1, vec![said.to_owned()]));
+    assert!(
+        ended.summary.contains("shown: production\n") && !ended.summary.contains("shown: staging"),
+        "{}",
+        ended.summary
+    );
+}
+
+#[test]
 fn faults_of_a_pipeline_file_are_told_at_their_places() {
     let faults = r#","message":"3 faults","faults":[{"file":"pipelines/a,b.yaml","line":7,"column":3,"message":"unknown key `x`\nhelp: y"}]"#;
     let ended = Runner::answering(2, &line("failure", "pipeline", faults)).run();
