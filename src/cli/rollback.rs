@@ -24,7 +24,7 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
     if let Some(component) = &args.component {
         commands::known(component, &desk.pipeline)?;
     }
-    let opened = desk.read(&args.environment).await?;
+    let opened = desk.read_anyway(&args.environment).await?;
     let whole = destination(desk, environment, &opened.state, &args.to).await?;
     let to = match &args.component {
         Some(component) => only(desk, environment, &opened.state, component, &whole)?,
@@ -66,7 +66,7 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
             .map_err(|taken| Failure::try_again("lease_taken", taken.to_string()))?;
         Ok(claim.into_iter().chain(unpinned).chain([ordered]).collect())
     };
-    desk.append(&args.environment, make).await?;
+    desk.append_anyway(&args.environment, make).await?;
     let (outcome, state) =
         desk.carry_on(environment, Goal::Ended { wait_for_people: true }, Seizure::ForTheWayBack).await?;
     let answer = promote::conclude(desk, environment, &outcome, &state);
