@@ -344,7 +344,10 @@ proptest! {
         match &new_value {
             serde_yaml::Value::String(value) => prop_assert_eq!(value.trim_end_matches('\n'), &to),
             serde_yaml::Value::Number(_) => prop_assert!(old_value.is_number(), "{:?} became {:?}", old_value, new_value),
-            serde_yaml::Value::Bool(_) => prop_assert!(old_value.is_bool(), "{:?} became {:?}", old_value, new_value),
+            // Where nothing stood, a switch is written as a switch.
+            serde_yaml::Value::Bool(_) => {
+                prop_assert!(old_value.is_bool() || old_value.is_null(), "{:?} became {:?}", old_value, new_value);
+            }
             other => prop_assert!(false, "{:?} became {:?}", old_value, other),
         }
         *at(&mut before, path) = serde_yaml::Value::Null;

@@ -135,7 +135,11 @@ impl Desk {
             stop: self.stop.clone(),
             pace: PollPace::default(),
         };
-        let ended = runner.run(goal, seize).await;
+        let ended = match runner.run(goal, seize).await {
+            // A runner of this machine that was killed does not come back for its lease.
+            Ok((Outcome::Taken(taken), _)) if runner::has_ended(&taken.0) => runner.run(goal, true).await,
+            ended => ended,
+        };
         view.end();
         Ok(ended?)
     }

@@ -36,6 +36,9 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
         return Ok(Answer::done("already_there").with("environment", environment.name.as_str()));
     }
     say(desk, environment, standing.as_ref(), &to);
+    for component in overruled(&opened.state, &to, args.component.as_ref()) {
+        desk.voice.say(desk.voice.warn(format!("  the pin of {component} ends with it")));
+    }
     if args.dry_run {
         return Ok(Answer::done("planned").with("environment", environment.name.as_str()).with("to", json!(to)));
     }
@@ -51,11 +54,14 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
             quarantine,
             reason: args.reason.clone(),
         };
+        // Whoever orders another version knows better than the pin.
+        let unpinned = overruled(state, &to, args.component.as_ref()).into_iter();
+        let unpinned = unpinned.map(|component| What::Unpinned { component, reason: args.reason.clone() });
         // The lease is taken in the same page: whoever acts here is fenced off from now on.
         let claim = state
             .claim(&desk.me, desk.now(), true)
             .map_err(|taken| Failure::try_again("lease_taken", taken.to_string()))?;
-        Ok(claim.into_iter().chain([ordered]).collect())
+        Ok(claim.into_iter().chain(unpinned).chain([ordered]).collect())
     };
     desk.append(&args.environment, make).await?;
     let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: true }, true).await?;
@@ -136,6 +142,14 @@ fn only(
     };
     let release = planner::without(&context, component, whole.versions.get(component))?;
     release.ok_or_else(|| Failure::refused("nothing_live", format!("nothing is live in `{}`", environment.name)))
+}
+
+/// Pins that the release goes against.
+fn overruled(state: &State, to: &Release, scope: Option<&ComponentName>) -> Vec<ComponentName> {
+    let against = |(name, pin): &(&ComponentName, &crate::model::Pin)| {
+        scope.is_none_or(|scope| scope == *name) && to.versions.get(*name) != Some(&pin.version)
+    };
+    state.pins.iter().filter(against).map(|(name, _)| name.clone()).collect()
 }
 
 /// What will happen, before it does.

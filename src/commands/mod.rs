@@ -186,6 +186,9 @@ pub struct Show {
     /// Write a picture of its gates to this SVG file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<std::path::PathBuf>,
+    /// As Markdown with pictures in text, for a CI summary.
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 #[derive(Debug, Args)]

@@ -112,40 +112,32 @@ fn key_token(key: &str) -> String {
     if fits_plain(key, false) && sense(key) == Sense::Text { key.to_owned() } else { double_quoted(key) }
 }
 
-/// Where an entry can go, best first: behind the last entry, or before the first where what follows belongs to a
-/// block scalar.
+/// Where an entry can go, best first: right behind the last value, behind the blank lines that may belong to it, or
+/// before the first key. What is wrong for a file is found out by reading the result.
 fn candidates(tree: &Tree<'_>, map: usize) -> Vec<usize> {
-    let text = tree.source;
-    let mut last = map;
-    let mut end = tree.nodes[map].span.start;
-    while let Some((key, value)) = tree.entries(last).last() {
-        let node = &tree.nodes[value];
-        end = node.span.end.max(tree.nodes[key].span.end);
-        match node.shape {
-            Shape::Map { flow: false } => last = value,
-            Shape::List { flow: false } => {
-                let item = tree.children(value).last().unwrap_or(value);
-                end = tree.nodes[item].span.end;
-                last = item;
-            }
-            Shape::Scalar { .. } if node.span.is_empty() => {
-                end = tree.nodes[key].span.end;
-                break;
-            }
-            Shape::Scalar { .. } | Shape::Map { flow: true } | Shape::List { flow: true } | Shape::Alias(_) => break,
-        }
-        if !matches!(tree.nodes[last].shape, Shape::Map { flow: false }) {
-            break;
-        }
-    }
-    let start = tree.nodes[map].span.start;
+    let (text, start) = (tree.source, tree.nodes[map].span.start);
+    let last = last_node(tree, map);
+    let span = &tree.nodes[last].span;
+    // Where nothing is written the key in front of it tells best where that is.
+    let end = if span.is_empty() { tree.nodes[last - 1].span.end } else { span.end }.max(start);
     let content_end = text[..end].trim_end().len().max(start);
     let first_line = start - before_on_line(text, start).len();
-    vec![line_after(text, content_end), line_after(text, end.saturating_sub(1).max(content_end)), first_line]
+    vec![line_after(text, content_end), line_after(text, span.end.saturating_sub(1).max(content_end)), first_line]
 }
 
+/// The last value of a block collection that is not a block collection itself.
+fn last_node(tree: &Tree<'_>, collection: usize) -> usize {
+    let block = |id: usize| matches!(tree.nodes[id].shape, Shape::Map { flow: false } | Shape::List { flow: false });
+    let mut last = collection;
+    while let Some(child) = tree.children(last).last().filter(|_| block(last)) {
+        last = child;
+    }
+    last
+}
+
+/// The start of the line after the one that holds the byte.
 fn line_after(text: &str, at: usize) -> usize {
-    text[at..].find('\n').map_or(text.len(), |end| at + end + 1)
+    text.bytes().skip(at).position(|byte| byte == b'\n').map_or(text.len(), |end| at + end + 1)
 }
 
 /// The lines with the file's own line end, and none behind the last line of a file that ends without.
@@ -294,6 +286,15 @@ mod tests {
                 "l:\n- name: a\n  version: \"1.0\"\n- name: b\n",
             ),
             ("l:\n  - name: a", "l[0].version", "v1", "l:\n  - name: a\n    version: v1"),
+            ("a:\n  - - 1\n    - 2\n# c\n", "b", "x", "a:\n  - - 1\n    - 2\nb: x\n# c\n"),
+            (
+                "a:\n  b:\n    c: >\n      x\n      y\n\n# c\n",
+                "a.b.d",
+                "x",
+                "a:\n  b:\n    c: >\n      x\n      y\n    d: x\n\n# c\n",
+            ),
+            ("a: b\u{3000}", "c", "x", "a: b\u{3000}\nc: x"),
+            ("a:\n  - b\n  -\n", "c", "x", "a:\n  - b\n  -\nc: x\n"),
             ("a: 1\n---\na: 1\n", "#2:b", "x", "a: 1\n---\na: 1\nb: x\n"),
             ("a: 1\n", "[\"x.y/z\"]", "x", "a: 1\nx.y/z: x\n"),
             ("a: 1\n", "on", "x", "a: 1\n\"on\": x\n"),

@@ -125,7 +125,7 @@ mod tests {
     fn what_is_not_safe_is_refused() {
         for (text, path, to, reason) in [
             ("{\"a\":1,\"a\":2}", "a", "3", "several times, on the lines 1 and 1"),
-            ("{\"a\":1,}", "a", "3", "line 1, column 8 is not valid Json"),
+            ("{\"a\":1,}", "a", "3", "line 1, column 8 is not valid JSON"),
             ("{\n// c\n\"a\":1}", "a", "3", "line 2"),
             ("{\"a\": {{ x }} }", "a", "3", "line 1 is template syntax"),
             ("{\"a\":{}}", "a", "3", "the value is a mapping"),

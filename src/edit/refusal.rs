@@ -42,9 +42,9 @@ pub enum Why {
     Empty,
     #[error("the name of the file says nothing about its format")]
     UnknownFormat,
-    #[error("line {line}, column {column} is not valid {format:?}: {problem}")]
+    #[error("line {line}, column {column} is not valid {format}: {problem}")]
     Broken { format: Format, line: usize, column: usize, problem: String },
-    #[error("line {line} is template syntax, which is not plain {format:?}")]
+    #[error("line {line} is template syntax, which is not plain {format}")]
     Template { format: Format, line: usize },
     #[error("it is nested more than {max} levels deep")]
     TooDeep { max: usize },

@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn what_is_not_safe_is_refused() {
         for (text, path, to, reason) in [
-            ("a = 1\na = 2\n", "a", "3", "not valid Toml: duplicate key"),
+            ("a = 1\na = 2\n", "a", "3", "not valid TOML: duplicate key"),
             ("a = \"\"\"x\"\"\"\n", "a", "3", "several lines"),
             ("a = {{ x }}\n", "a", "3", "line 1 is template syntax"),
             ("[a]\nb = 1\n", "a", "3", "the value is a mapping"),

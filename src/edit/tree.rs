@@ -1,4 +1,8 @@
-use std::{borrow::Cow, collections::BTreeSet, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use super::{
     Why,
@@ -16,6 +20,8 @@ pub(super) struct Tree<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     /// The first node of every document.
     pub(super) documents: Vec<usize>,
+    /// The node of every anchor.
+    pub(super) anchors: BTreeMap<usize, usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -136,10 +142,6 @@ impl<'a> Tree<'a> {
         line_of(self.source, self.nodes[id].span.start)
     }
 
-    fn anchored(&self, anchor: usize) -> Option<usize> {
-        self.nodes.iter().position(|node| node.anchor == anchor)
-    }
-
     /// Walks the steps from one document's root.
     pub(super) fn find(&self, root: usize, steps: &[Step], follow: Follow) -> Result<Trail, Why> {
         let mut trail = Trail { nodes: vec![root], key: None };
@@ -166,7 +168,7 @@ impl<'a> Tree<'a> {
 
     fn resolved(&self, id: usize, follow: Follow, found: &dyn Fn() -> String) -> Result<usize, Why> {
         match (&self.nodes[id].shape, follow) {
-            (Shape::Alias(anchor), Follow::Aliases) => Ok(self.anchored(*anchor).unwrap_or(id)),
+            (Shape::Alias(anchor), Follow::Aliases) => Ok(self.anchors.get(anchor).copied().unwrap_or(id)),
             (Shape::Alias(_), Follow::Nothing) => Err(Why::Alias { found: found(), line: self.line(id) }),
             (Shape::Scalar { .. } | Shape::Map { .. } | Shape::List { .. }, _) => Ok(id),
         }

@@ -25,6 +25,9 @@ pub(super) fn parse(text: &str) -> Result<Tree<'_>, Why> {
         let opens = matches!(shape, Shape::Map { .. } | Shape::List { .. });
         let id = tree.push(shape, range, depth);
         tree.nodes[id].anchor = anchor;
+        if anchor != 0 {
+            tree.anchors.insert(anchor, id);
+        }
         tree.nodes[id].tag = tag;
         if opens {
             open.push(id);

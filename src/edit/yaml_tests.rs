@@ -161,7 +161,7 @@ fn what_is_not_safe_is_refused() {
         ("- \n- b\n", "[0]", "2", "no safe place"),
         ("a: 1\n---\na: 1\n", "a", "2", "in the documents 1 and 2"),
         ("a: 1\n---\na: 1\n", "#3:a", "2", "no document 3; the file has 2"),
-        ("a: [1\n", "a", "2", "not valid Yaml"),
+        ("a: [1\n", "a", "2", "not valid YAML"),
         ("a: 1\n b: 2\n", "b", "2", "line 2"),
         ("", "a", "2", "the file is empty"),
         (" \n\n", "a", "2", "the file is empty"),

@@ -33,10 +33,10 @@ needs a new one. With `not_author`, which is the default, the author of the chan
 A rollback never waits for approval.";
 
 const EXAMPLE: &str = "\
-name: four-eyes
-approval:
-  people: 1
-  not_author: true
+- approval:
+    people: 1
+    not_author: true
+  name: four-eyes
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

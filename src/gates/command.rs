@@ -42,12 +42,12 @@ The environment is clean: the usual few variables such as `PATH`, what stands un
 and `PITON_FACT_URL` and the like, one for each fact. The last line of the output becomes the note.";
 
 const EXAMPLE: &str = "\
-name: smoke
-timeout: 1m
-command:
-  run: [./smoke.py, --url, \"${url}\"]
-  env: {LEVEL: quick}
-  secrets: [HUB_TOKEN]
+- command:
+    run: [./smoke.py, --url, \"${url}\"]
+    env: {LEVEL: quick}
+    secrets: [HUB_TOKEN]
+  name: smoke
+  timeout: 1m
 ";
 
 /// `EX_TEMPFAIL` of sysexits: the failure is not a verdict, try again.

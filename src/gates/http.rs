@@ -45,19 +45,19 @@ Secrets come from environment variables: `token: HUB_TOKEN` sends `Authorization
 `passes` good looks in a row pass; more than `tolerate` bad looks in one step fail.";
 
 const EXAMPLE: &str = "\
-name: front
-every: 10s
-http:
-  url: \"${url}/health\"
-  expect:
-    status: 200
-    headers: {content-type: {contains: json}}
-    body:
-      json:
-        - {path: $.ok, equals: true}
-    max_latency: 2s
-  passes: 2
-  tolerate: 1
+- http:
+    url: \"${url}/health\"
+    expect:
+      status: 200
+      headers: {content-type: {contains: json}}
+      body:
+        json:
+          - {path: $.ok, equals: true}
+      max_latency: 2s
+    passes: 2
+    tolerate: 1
+  name: front
+  every: 10s
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -55,14 +55,15 @@ a minute or more, since the same probe takes four seconds on a quiet machine and
 `1+1` finds a broken kernel; for a broken library, write a snippet that uses it.";
 
 const EXAMPLE: &str = "\
-every: 1m
-timeout: 2m
-kernel:
-  hub: \"${url}\"
-  token: HUB_TOKEN
-  code: 1+1
-  expect: \"2\"
-  within: {server: 60s, handshake: 30s, execute: 20s}
+- kernel:
+    hub: \"${url}\"
+    token: HUB_TOKEN
+    code: 1+1
+    expect: \"2\"
+    within: {server: 60s, handshake: 30s, execute: 20s}
+  name: kernel
+  every: 1m
+  timeout: 2m
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

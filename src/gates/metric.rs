@@ -39,10 +39,10 @@ Or `latency`: the `quantile` of the answer times may be at most `max`.
 count to one service. A proxy that cannot be reached, or that exports no such counter, is blind and never good.";
 
 const EXAMPLE: &str = "\
-name: errors
-every: 5s
-metric:
-  errors: {arm: candidate, max: 2%, requests_min: 50}
+- metric:
+    errors: {arm: candidate, max: 2%, requests_min: 50}
+  name: errors
+  every: 5s
 ";
 
 const REQUESTS: &str = "piton_requests_total";

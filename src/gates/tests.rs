@@ -20,11 +20,12 @@ pub(super) fn scene() -> Scene {
     }
 }
 
-/// The configuration of the one gate of an example; what is common to all gates stands beside it.
+/// The configuration of the one gate of an example, without what is common to all gates.
 fn config_of(kind: &GateKind) -> serde_json::Value {
     let text = kind.kind.example;
-    let mut gate: serde_json::Value = serde_yaml::from_str(text).expect(text);
-    gate.get_mut(kind.kind.name).expect("an example names its kind").take()
+    let mut list: serde_json::Value = serde_yaml::from_str(text).expect(text);
+    assert!(list[0]["name"].is_string(), "an example names its gate: {text}");
+    list[0][kind.kind.name].take()
 }
 
 #[test]

@@ -32,12 +32,12 @@ of the zone show it, summer time included. Days are `mon` to `sun`, a range such
 A rollback never waits for a window.";
 
 const EXAMPLE: &str = "\
-name: office-hours
-window:
-  zone: Europe/Zurich
-  days: mon-fri
-  from: \"09:00\"
-  until: \"16:00\"
+- window:
+    zone: Europe/Zurich
+    days: mon-fri
+    from: \"09:00\"
+    until: \"16:00\"
+  name: office-hours
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -237,7 +237,9 @@ impl<'a> Fillings<'a> {
         for line in text.lines() {
             let hole = self.0.iter().find_map(|(hole, example)| Some((line.find(hole)?, example)));
             match hole {
+                // An example that is an item of a list brings its own dash.
                 Some((at, example)) => {
+                    let at = if example.starts_with("- ") { at.saturating_sub(2) } else { at };
                     page += &line[..at];
                     page += indented(example.trim_end(), &" ".repeat(at)).trim_start();
                 }

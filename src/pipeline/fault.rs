@@ -1,6 +1,7 @@
 use std::{fmt, ops::Range};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::{Value, json};
 
 /// What is wrong with a pipeline file, where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,13 +65,15 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Why a pipeline file is refused: every fault found, in the order of the file.
+/// Why a pipeline file is refused: the faults found, in the order of the file, at most [`FAULTS_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub file: String,
     /// The text the spans point into, with secrets blanked out.
     text: String,
     pub faults: Vec<Fault>,
+    /// Further faults, which are only counted.
+    pub more: usize,
 }
 
 /// Where a fault stands, for people and for CI annotations; lines and columns count from 1.
@@ -82,7 +85,7 @@ pub struct Located<'a> {
 }
 
 /// More than this helps nobody.
-const FAULTS_SHOWN_MAX: usize = 30;
+pub const FAULTS_MAX: usize = 30;
 
 impl Refusal {
     pub(super) fn new(file: &str, text: &str, mut faults: Vec<Fault>) -> Refusal {
@@ -93,7 +96,9 @@ impl Refusal {
             blank(&mut bytes, span);
         }
         let text = String::from_utf8(bytes).expect("whole characters were replaced by ASCII");
-        Refusal { file: file.to_owned(), text, faults }
+        let more = faults.len().saturating_sub(FAULTS_MAX);
+        faults.truncate(FAULTS_MAX);
+        Refusal { file: file.to_owned(), text, faults, more }
     }
 
     /// The faults with their lines and columns.
@@ -106,13 +111,18 @@ impl Refusal {
         self.faults.iter().map(located).collect()
     }
 
+    /// The faults for scripts: file, line, column and message of each.
+    pub fn to_json(&self) -> Value {
+        let one = |place: &Located<'_>| json!({ "file": self.file, "line": place.line, "column": place.column, "message": place.fault.to_string() });
+        self.located().iter().map(one).collect()
+    }
+
     /// The refusal as a person sees it: file, line, column, the offending text underlined, the reason, the remedy.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let shown = self.faults.iter().take(FAULTS_SHOWN_MAX);
-        let mut pages: Vec<String> = shown.map(|fault| self.render_fault(&renderer, fault)).collect();
-        if self.faults.len() > FAULTS_SHOWN_MAX {
-            pages.push(format!("error: and {} more like these", self.faults.len() - FAULTS_SHOWN_MAX));
+        let mut pages: Vec<String> = self.faults.iter().map(|fault| self.render_fault(&renderer, fault)).collect();
+        if self.more > 0 {
+            pages.push(format!("error: and {} more faults", self.more));
         }
         pages.join("\n\n") + "\n"
     }

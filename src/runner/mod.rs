@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod hands;
+mod identity;
 mod page;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -13,6 +14,7 @@ use futures_util::{
 use tokio_util::sync::CancellationToken;
 
 pub use hands::{Hands, Sockets, sentence};
+pub use identity::{has_ended, holder};
 pub use page::make as page;
 
 use crate::{
@@ -536,14 +538,6 @@ fn answers_an_effect(what: &What) -> bool {
 
 fn is_told(what: &What) -> bool {
     matches!(what, What::Told { .. } | What::TellFailed { .. })
-}
-
-/// A shared runner identity for one run of the program.
-pub fn holder(actor: crate::model::Actor) -> Result<Holder, getrandom::Error> {
-    let mut bytes = [0_u8; 12];
-    getrandom::fill(&mut bytes)?;
-    let nonce: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    Ok(Holder { actor, nonce })
 }
 
 /// Several views at once.

@@ -103,7 +103,7 @@ impl SshHost {
         let mut command = Command::new(sshd);
         command.args(["-D", "-e", "-f"]).arg(world.path("sshd_config")).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("sshd starts");
-        let up = crate::ledger_world::eventually(|| {
+        let up = eventually(|| {
             let ended = child.try_wait().expect("it can be asked").is_some();
             (ended || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).then_some(!ended)
         });
@@ -141,4 +141,16 @@ fn the_test_host_lets_nobody_in_without_the_token() {
     let host = Host::start(world.dir.path());
     let said = try_git(world.dir.path(), &["ls-remote", &host.url()]).expect_err("there is no token");
     assert!(!said.is_empty());
+}
+
+/// Asks the real thing until it answers, within a minute.
+fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = std::time::Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(began.elapsed().as_secs() < 60, "it did not happen within a minute");
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 const WRITERS: usize = 8;
-const PAGES_EACH: usize = 6;
+const PAGES_EACH: usize = 4;
 
 /// Every writer has a clone and a ledger of its own, as eight CI jobs would.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,7 +59,7 @@ async fn write_pages(ledger: GitLedger, writer: usize, tree: TreeId) -> Vec<Dura
         let began = Instant::now();
         let reason = format!("writer {writer} page {number}");
         let done =
-            append_with(&ledger, &environment("production"), Span::minutes(2), |_| Some(page(&tree, &reason))).await;
+            append_with(&ledger, &environment("production"), Span::minutes(10), |_| Some(page(&tree, &reason))).await;
         done.expect("it is taken in the end").expect("there was something to write");
         took.push(began.elapsed());
     }

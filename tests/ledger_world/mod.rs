@@ -1,7 +1,5 @@
 //! A small world for the ledger's tests: an origin, clones of it, and pages to write.
 
-#![allow(dead_code, reason = "each test binary uses another part of this")]
-
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -120,18 +118,6 @@ pub fn good_page(tree: &TreeId, reason: &str) -> Page {
 
 pub fn mirror_page(tree: &TreeId, reason: &str) -> Page {
     Page { durability: Durability::Mirror, ..page(tree, reason) }
-}
-
-/// Asks the real thing until it answers, within a minute.
-pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
-    let began = std::time::Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(began.elapsed().as_secs() < 60, "it did not happen within a minute");
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
-    }
 }
 
 /// The reasons of all events, oldest first.

@@ -22,7 +22,13 @@ pub struct Http {
 #[serde(deny_unknown_fields)]
 pub struct Expect {
     pub status: Option<u16>,
-    pub text: Option<String>,
+    pub body: Option<Body>,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Body {
+    pub contains: String,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -36,6 +42,7 @@ pub struct Approval {
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
     pub hub: String,
+    pub token: Option<String>,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]

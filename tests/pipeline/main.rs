@@ -3,4 +3,5 @@
 mod kinds;
 mod mutations;
 mod reading;
+mod real;
 mod refusals;

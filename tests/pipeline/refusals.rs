@@ -1,11 +1,12 @@
 use std::{fs, path::Path};
 
-use piton::pipeline::{explain, parse};
+use piton::pipeline::{FAULTS_MAX, explain, parse};
 
 use crate::kinds;
 
-fn fixtures(folder: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pipelines").join(folder);
+/// The pipeline files in a folder of this repository, by name.
+pub fn pipelines_in(folder: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> = fs::read_dir(&folder)
         .expect("the fixtures are there")
         .map(|entry| {
@@ -21,7 +22,7 @@ fn fixtures(folder: &str) -> Vec<(String, Vec<u8>)> {
 /// Each as a person sees it.
 #[test]
 fn bad_files_are_refused_with_place_reason_and_remedy() {
-    let files = fixtures("bad");
+    let files = pipelines_in("fixtures/pipelines/bad");
     assert!(files.len() >= 40, "only {} bad files", files.len());
     for (name, text) in files {
         let file = format!("pipelines/{name}.yaml");
@@ -37,7 +38,7 @@ fn bad_files_are_refused_with_place_reason_and_remedy() {
 
 #[test]
 fn good_files_are_accepted() {
-    for (name, text) in fixtures("good") {
+    for (name, text) in pipelines_in("fixtures/pipelines/good") {
         if let Err(refusal) = parse(&format!("{name}.yaml"), &text, &kinds::ALL) {
             panic!("{refusal}");
         }
@@ -46,7 +47,7 @@ fn good_files_are_accepted() {
 
 #[test]
 fn a_byte_order_mark_and_carriage_returns_do_no_harm() {
-    for (name, text) in fixtures("good") {
+    for (name, text) in pipelines_in("fixtures/pipelines/good") {
         let text = String::from_utf8(text).expect("it is text");
         let file = format!("{name}.yaml");
         let plain = parse(&file, text.as_bytes(), &kinds::ALL).expect("it is good");
@@ -88,4 +89,21 @@ fn explanations_as_a_person_sees_them() {
         error(Some("gaet"), None).starts_with("there is no topic `gaet`, did you mean `gate`?; topics: `pipeline`")
     );
     assert_eq!(error(Some("units"), Some("ms")), "`units` has no kinds; leave `ms` out");
+}
+
+#[test]
+fn scripts_get_each_fault_with_its_place() {
+    let text = b"components:\n  web: { file: v.yaml, paht: web }\nenvironments: {}\n";
+    let refusal = parse("p.yaml", text, &kinds::ALL).expect_err("it is bad");
+    let json = refusal.to_json();
+    assert_eq!((&json[0]["file"], &json[0]["line"], &json[0]["column"]), (&"p.yaml".into(), &2.into(), &3.into()));
+    assert!(json.as_array().is_some_and(|faults| faults.len() == refusal.faults.len()));
+}
+
+#[test]
+fn a_flood_of_faults_is_counted() {
+    let text = "a: 1\n".repeat(20_000);
+    let refusal = parse("p.yaml", text.as_bytes(), &kinds::ALL).expect_err("it is bad");
+    assert_eq!((refusal.faults.len(), refusal.more), (FAULTS_MAX, 19_999 - FAULTS_MAX));
+    assert!(refusal.to_string().ends_with("error: and 19969 more faults\n"));
 }

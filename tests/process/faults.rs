@@ -186,3 +186,42 @@ async fn old_checkouts_go_and_those_in_use_stay() {
     assert_eq!(folders.len(), 2, "one that runs and one that is kept: {folders:?}");
     assert!(get(&url(&target).await).await.text().contains("web 4"));
 }
+
+#[tokio::test]
+async fn a_secret_reaches_the_service_and_nothing_else() {
+    let world = World::new();
+    // A variable that is set everywhere plays the secret.
+    let secret = std::env::var("PATH").expect("it is set");
+    let web = json!({ "run": ["sh", "-c", "echo the path is $PATH; exit 1"], "secrets": ["PATH"] });
+    let target = world.target(json!({ "services": { "web": web } }));
+    let error = apply(&target, &world.web("1.0.0")).await.expect_err("it exits").to_string();
+    assert!(error.contains("its log ends with: the path is •••") && !error.contains(&secret), "{error}");
+    for name in ["supervisor.json", "supervisor.log"] {
+        let text = std::fs::read_to_string(world.state_dir().join(name)).expect("it is there");
+        assert!(!text.contains(&secret), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_overtakes_also_what_waits_for_its_turn() {
+    use piton::targets::Act;
+    let world = World::new();
+    let target = std::sync::Arc::new(world.target(web_config(json!({}))));
+    let (good, mute) = (world.web("1.0.0"), world.web("mute"));
+    establish(&*target, &good).await;
+    let applying: Vec<_> = (0..3)
+        .map(|_| {
+            let (target, act) = (target.clone(), Act::Apply { release: mute.clone() });
+            tokio::spawn(async move { target.perform(&act, 1).await })
+        })
+        .collect();
+    eventually("the bad one to start", || async { (world.processes().len() == 2).then_some(()) }).await;
+    let began = std::time::Instant::now();
+    retreat(&*target, &mute, Some(&good)).await.expect("it goes back");
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "none of the three was waited for");
+    settle(&*target, Some(&good)).await.expect("it settles");
+    for apply in applying {
+        // One that came after the rollback may still be waiting for readiness; the end of the world ends it.
+        apply.abort();
+    }
+}

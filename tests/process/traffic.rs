@@ -88,6 +88,23 @@ fn value(page: &str, series: &str) -> f64 {
 }
 
 #[tokio::test]
+async fn the_candidate_address_shows_the_release_on_trial_and_nothing_else() {
+    let world = World::new();
+    let target = world.target(web_config(json!({})));
+    let (old, new) = (world.web("1.0.0"), world.web("1.1.0"));
+    establish(&target, &old).await;
+    let candidate = live(&target).await.facts["candidate_url"].clone();
+    assert!(get(&candidate).await.text().contains("web 1.0.0"), "the last one that went all the way");
+    apply(&target, &new).await.expect("it applies");
+    assert!(get(&candidate).await.text().contains("web 1.1.0"));
+    retreat(&target, &new, Some(&old)).await.expect("it goes back");
+    let answer = get(&candidate).await;
+    assert_eq!((answer.status, answer.text().as_str()), (503, "piton: no release is live here\n"));
+    establish(&target, &new).await;
+    assert!(get(&candidate).await.text().contains("web 1.1.0"), "watched on after the promotion");
+}
+
+#[tokio::test]
 async fn a_cookie_keeps_users_where_they_are() {
     let world = World::new();
     let target = world.target(web_config(json!({ "sticky": "seat" })));

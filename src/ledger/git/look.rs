@@ -39,6 +39,9 @@ pub(super) struct Origin {
 impl GitLedger {
     /// Opens several environments with one question to the host.
     pub async fn open_many(&self, environments: &[EnvironmentName]) -> Vec<Result<Opened, LedgerError>> {
+        if self.remote().is_none() {
+            return futures_util::future::join_all(environments.iter().map(|e| self.open_here(e))).await;
+        }
         let mut lanes: BTreeMap<&EnvironmentName, _> = BTreeMap::new();
         for environment in environments {
             lanes.entry(environment).or_insert_with(|| self.lane(environment));
@@ -71,9 +74,7 @@ impl GitLedger {
     pub async fn accept_rewritten(&self, environment: &EnvironmentName) -> Result<Opened, LedgerError> {
         let lane = self.lane(environment);
         let turn = lane.network.clone().lock_owned().await;
-        let why = |why| LedgerError::Unreachable { environment: environment.clone(), why };
-        let seen = self.look(std::slice::from_ref(environment)).await.map_err(why)?;
-        let head = seen.get(environment).copied().unwrap_or_default().head;
+        let head = self.look_again(environment).await?.head;
         let names = self.names(environment);
         let (mirror, local) = self.heads(environment).await?;
         // Kept as what it was, so that the pages of ours are told from the old history by their common part.
@@ -248,22 +249,22 @@ impl GitLedger {
     pub(super) async fn follow(&self, environment: &EnvironmentName, origin: Origin) -> Result<(), LedgerError> {
         let names = self.names(environment);
         let lane = self.lane(environment);
-        lane.view(|view| view.good = origin.good);
+        let mut origin = origin;
+        let mut asked_again = false;
         for _ in 0..MIRROR_TRIES {
+            lane.view(|view| view.good = origin.good);
             let (mirror, _) = self.heads(environment).await?;
             if mirror == origin.head {
                 return self.check_signature(environment, mirror, mirror).await;
             }
-            match (mirror, origin.head) {
-                (Some(seen), None) => {
-                    let seen = id(environment, seen)?;
-                    return Err(LedgerError::Vanished { branch: names.short, seen });
+            if let Err(lost) = self.holds(environment, mirror, origin.head).await? {
+                if asked_again {
+                    return Err(lost);
                 }
-                (Some(seen), Some(found)) if !self.between(environment, seen, Some(found)).await?.0.is_empty() => {
-                    let (seen, found) = (id(environment, seen)?, id(environment, found)?);
-                    return Err(LedgerError::Rewritten { branch: names.short, seen, found });
-                }
-                (Some(_) | None, _) => {}
+                // Another process in this clone may have pushed between our question and now.
+                asked_again = true;
+                origin = self.look_again(environment).await?;
+                continue;
             }
             self.check_signature(environment, origin.head, mirror).await?;
             if self.move_ref(environment, &names.mirror, mirror, origin.head).await? {
@@ -271,6 +272,31 @@ impl GitLedger {
             }
         }
         Err(LedgerError::Lost { environment: environment.clone() })
+    }
+
+    async fn look_again(&self, environment: &EnvironmentName) -> Result<Origin, LedgerError> {
+        let seen = self.look(std::slice::from_ref(environment)).await;
+        let seen = seen.map_err(|why| LedgerError::Unreachable { environment: environment.clone(), why })?;
+        Ok(seen.get(environment).copied().unwrap_or_default())
+    }
+
+    /// Whether a head of the origin still holds what was seen of it; the inner error says how not.
+    async fn holds(
+        &self,
+        environment: &EnvironmentName,
+        seen: Option<Oid>,
+        found: Option<Oid>,
+    ) -> Result<Result<(), LedgerError>, LedgerError> {
+        let branch = self.names(environment).short;
+        match (seen, found) {
+            (None, _) => Ok(Ok(())),
+            (Some(seen), None) => Ok(Err(LedgerError::Vanished { branch, seen: id(environment, seen)? })),
+            (Some(seen), Some(found)) => {
+                let kept = self.between(environment, seen, Some(found)).await?.0.is_empty();
+                let (seen, found) = (id(environment, seen)?, id(environment, found)?);
+                Ok(if kept { Ok(()) } else { Err(LedgerError::Rewritten { branch, seen, found }) })
+            }
+        }
     }
 
     /// The mirror's head, and the head of what was written here on top.

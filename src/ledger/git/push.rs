@@ -221,6 +221,12 @@ impl GitLedger {
             return Err(LedgerError::Unreachable { environment: environment.clone(), why });
         }
         let environment_name = || environment.clone();
+        if let Some(base) = base
+            && !self.between(environment, head, Some(base)).await?.1.is_empty()
+        {
+            // A lease alone would let git drop what others wrote.
+            return Err(LedgerError::Lost { environment: environment_name() });
+        }
         match self.push_or_ask(environment, base, head, good).await? {
             Pushed::Done => {
                 let (mirror, _) = self.heads(environment).await?;

@@ -18,7 +18,7 @@ use crate::{
 pub const READ_TIMEOUT: Span = Span::seconds(20);
 
 /// How long bringing commits may take: the first time it is the whole branch.
-pub const FETCH_TIMEOUT: Span = Span::minutes(5);
+pub const FETCH_TIMEOUT: Span = Span::minutes(2);
 
 /// How many more commits of a shallow clone are asked for at once.
 pub(super) const DEEPEN_COMMITS: u32 = 256;
@@ -147,9 +147,17 @@ impl Repository {
     /// The commit that a person means: an id or the beginning of one, a branch, a tag; of this clone or of its origin.
     pub fn resolve(&self, text: &str) -> Result<CommitId> {
         let absent = || RepositoryError::Absent { what: format!("commit `{text}` in {}", self.0.git_dir.display()) };
-        let remote = self.remote().unwrap_or("origin");
-        let names =
-            [text.to_owned(), format!("refs/{}/source/{text}", self.0.prefix), format!("refs/remotes/{remote}/{text}")];
+        let (prefix, remote) = (&self.0.prefix, self.remote().unwrap_or("origin"));
+        let environment = text.strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        let seen =
+            environment.into_iter().flat_map(|name| ["local", "mirror"].map(|k| format!("refs/{prefix}/{k}/{name}")));
+        // What the origin had goes before what this clone happens to have under the same name.
+        let names = seen.chain([
+            format!("refs/{prefix}/source/{text}"),
+            format!("refs/remotes/{remote}/{text}"),
+            text.to_owned(),
+        ]);
+        let names: Vec<String> = names.collect();
         let found = self.with(|repo| {
             names.iter().find_map(|name| repo.revparse_single(name).ok()?.peel_to_commit().ok().map(|c| c.id()))
         });
@@ -180,6 +188,10 @@ impl Repository {
                     return self.on_thread(move |repo| repo.with(|r| describe_commits(r, &commits))).await;
                 }
                 Line::CutOff => self.deepen(to_oid).await?,
+                Line::Apart => {
+                    let since = since.map_or("nothing", CommitId::as_str);
+                    return Err(RepositoryError::Absent { what: format!("common history of {since} and {to}") });
+                }
             }
         }
         Err(self.too_shallow(format!("the history of {to} ends too soon")))
@@ -340,6 +352,8 @@ enum Line {
     Whole(Vec<Oid>),
     /// A shallow clone ended first.
     CutOff,
+    /// The two have no commit in common.
+    Apart,
 }
 
 fn first_parent_line(
@@ -350,30 +364,47 @@ fn first_parent_line(
 ) -> std::result::Result<Line, git2::Error> {
     let cut: HashSet<Oid> = shallow_ends(repo);
     let held = match since {
+        Some(since) if is_on_line(repo, since, to)? => HashSet::from([since]),
         Some(since) => ancestors(repo, since)?,
         None => HashSet::new(),
     };
     let mut line = Vec::new();
     let mut next = Some(to);
-    while let Some(oid) = next {
-        if held.contains(&oid) {
-            break;
-        }
+    while let Some(oid) = next.filter(|oid| !held.contains(oid)) {
         line.push(oid);
         if since.is_none() && line.len() == most {
-            break;
-        }
-        if cut.contains(&oid) {
+            next = None;
+        } else if cut.contains(&oid) {
             return Ok(Line::CutOff);
+        } else {
+            next = repo.find_commit(oid)?.parent_ids().next();
         }
-        next = repo.find_commit(oid)?.parent_ids().next();
+    }
+    if since.is_some() && next.is_none() {
+        return Ok(Line::Apart);
     }
     line.reverse();
     line.truncate(most);
     Ok(Line::Whole(line))
 }
 
+/// Whether `since` is a first parent somewhere below `to`: then nothing else needs to be read.
+fn is_on_line(repo: &git2::Repository, since: Oid, to: Oid) -> std::result::Result<bool, git2::Error> {
+    let mut next = Some(to);
+    while let Some(oid) = next {
+        if oid == since {
+            return Ok(true);
+        }
+        next = repo.find_commit(oid)?.parent_ids().next().filter(|parent| repo.find_commit(*parent).is_ok());
+    }
+    Ok(false)
+}
+
 fn ancestors(repo: &git2::Repository, of: Oid) -> std::result::Result<HashSet<Oid>, git2::Error> {
+    if repo.find_commit(of).is_err() {
+        // A shallow clone may not reach so far down; it is deepened until it does, or ends.
+        return Ok(HashSet::from([of]));
+    }
     let mut walk = repo.revwalk()?;
     walk.push(of)?;
     walk.collect()

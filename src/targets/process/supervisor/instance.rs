@@ -27,6 +27,7 @@ use super::{
     ports,
     proc::{self, Identity, MARK},
     ready,
+    secrets::Secrets,
 };
 use crate::{
     clients::process::Redaction,
@@ -51,7 +52,7 @@ const KILL_WITHIN: Duration = Duration::from_secs(5);
 pub const PORT_PLACE: &str = "\0";
 
 /// How to start an instance; everything in it but the port is known.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Start {
     pub service: String,
     pub index: u16,
@@ -59,7 +60,8 @@ pub struct Start {
     /// [`PORT_PLACE`] still stands in both.
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: Secrets,
+    pub secret_names: Vec<String>,
     pub ready: Ready,
     pub stop: Span,
     pub restarts: u32,
@@ -210,7 +212,8 @@ impl Instance {
     }
 
     fn redaction(&self) -> Redaction {
-        Redaction::of_values(self.start.secrets.values().cloned())
+        let secrets = self.start.secrets.of(&self.start.service, &self.start.secret_names);
+        Redaction::of_values(secrets.unwrap_or_default().into_values())
     }
 
     /// A sentence with the last lines of the log behind it.
@@ -330,7 +333,8 @@ impl Instance {
         let mut command = Command::new(in_release(&program, &start.dir));
         command.args(&argv[1..]).current_dir(&start.dir).env_clear();
         command.envs(crate::clients::process::kept_environment());
-        command.envs(start.env.iter().map(|(name, value)| (name, with_port(value)))).envs(&start.secrets);
+        command.envs(start.env.iter().map(|(name, value)| (name, with_port(value))));
+        command.envs(start.secrets.of(&start.service, &start.secret_names)?);
         command.env(MARK, &start.mark);
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(could_not)?).stderr(log).process_group(0);
         let child = command.spawn().map_err(could_not)?;
@@ -420,10 +424,14 @@ async fn watch_readiness(instance: &Instance, port: u16, log_start: u64) -> Infa
 async fn terminate(instance: &Instance, process: &mut Process) -> Option<String> {
     let group = process.group();
     proc::signal_group(group, Signal::SIGTERM);
+    // Those that left the group are told too.
+    for pid in marked_as(instance).await {
+        proc::signal(pid, Signal::SIGTERM);
+    }
     let grace = instance.start.stop;
     let all_gone = async {
         process.exited().await;
-        while proc::group_runs(group) {
+        while proc::group_runs(group) || !marked_as(instance).await.is_empty() {
             sleep(POLL_PAUSE).await;
         }
     };
@@ -437,6 +445,13 @@ async fn terminate(instance: &Instance, process: &mut Process) -> Option<String>
         let _ = timeout(KILL_WITHIN, child.wait()).await;
     }
     remark
+}
+
+/// The processes of an instance, also those that left its group.
+async fn marked_as(instance: &Instance) -> Vec<i32> {
+    let mark = instance.start.mark.clone();
+    let marked = move || proc::marked().into_iter().filter(|(_, seen)| *seen == mark).map(|(pid, _)| pid).collect();
+    tokio::task::spawn_blocking(marked).await.unwrap_or_default()
 }
 
 /// Kills what is left of an instance: its group, and what left the group but carries the mark.

@@ -15,6 +15,7 @@ mod proxy;
 mod ready;
 pub mod record;
 mod routing;
+mod secrets;
 mod start;
 mod unit;
 
@@ -22,7 +23,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -54,6 +55,8 @@ struct Supervisor {
     turn: tokio::sync::Mutex<()>,
     /// Ends the waiting of the order under way, for one that must not wait.
     overtake: Mutex<CancellationToken>,
+    /// How many such wait for the turn.
+    hurrying: AtomicUsize,
     doors: Mutex<BTreeMap<Door, JoinHandle<()>>>,
     /// What is being taken down.
     leaving: TaskTracker,

@@ -1,8 +1,13 @@
 //! What each order does.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
+use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,15 +40,15 @@ impl Supervisor {
             Order::Apply { .. } | Order::Shift { .. } | Order::Settle { .. } => (Some(request.fence), false),
         };
         self.check_fence(fence)?;
-        if hurry {
-            lock(&self.overtake).cancel();
-        }
-        let _turn = self.turn.lock().await;
+        let _turn = if hurry { self.turn_at_once().await } else { self.turn.lock().await };
         // Someone newer may have come while this one waited.
         self.check_fence(fence)?;
         let overtaken = CancellationToken::new();
         *lock(&self.overtake) = overtaken.clone();
-        lock(&self.book).secrets.extend(request.secrets);
+        if !hurry && self.hurrying.load(Ordering::SeqCst) > 0 {
+            overtaken.cancel();
+        }
+        lock(&self.book).secrets.add(request.secrets);
         let doing = async {
             match request.order {
                 Order::Apply { release } => self.apply(release).await,
@@ -54,11 +59,12 @@ impl Supervisor {
             }
         };
         tokio::select! {
-            outcome = doing => outcome,
+            biased;
             () = overtaken.cancelled() => {
                 self.abandon_coming();
                 Err(Refusal::World("overtaken by a rollback or a shutdown".to_owned()))
             }
+            outcome = doing => outcome,
         }
     }
 
@@ -207,6 +213,15 @@ impl Supervisor {
         }
         self.quit.cancel();
         [vec!["everything is down".to_owned()], remarks].concat().join("; ")
+    }
+
+    /// The turn for what must not wait: whatever has the turn gives it up, and so does all that waits for it.
+    pub async fn turn_at_once(&self) -> MutexGuard<'_, ()> {
+        self.hurrying.fetch_add(1, Ordering::SeqCst);
+        lock(&self.overtake).cancel();
+        let turn = self.turn.lock().await;
+        self.hurrying.fetch_sub(1, Ordering::SeqCst);
+        turn
     }
 
     fn check_fence(&self, ours: Option<u64>) -> Result<(), Refusal> {

@@ -36,6 +36,9 @@ struct Stat {
     resident_pages: u64,
 }
 
+/// A killed process is gone as soon as the kernel gets to it.
+const SCAN_PAUSE: Duration = Duration::from_millis(5);
+
 /// What a process group uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
@@ -71,6 +74,11 @@ pub fn signal_group(group: i32, signal: Signal) {
     }
 }
 
+/// Sends a signal to one process. One that is gone is no fault.
+pub fn signal(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
 /// Kills every process whose mark `wanted` says yes to, also those that left their group, and waits until they are
 /// gone. Says how many there were.
 pub fn kill_marked(wanted: impl Fn(&str) -> bool, within: Duration) -> usize {
@@ -83,9 +91,9 @@ pub fn kill_marked(wanted: impl Fn(&str) -> bool, within: Duration) -> usize {
         }
         killed = killed.max(marked.len());
         for pid in marked {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            signal(pid, Signal::SIGKILL);
         }
-        std::thread::yield_now();
+        std::thread::sleep(SCAN_PAUSE);
     }
 }
 
