@@ -9,6 +9,7 @@ pub mod judge;
 pub mod model;
 pub mod pipeline;
 pub mod planner;
+pub mod report;
 pub mod versions;
 
 // outside
@@ -20,4 +21,8 @@ pub mod targets;
 
 // hands
 pub mod runner;
+pub mod sample;
 pub mod simulate;
+
+// doors
+pub mod cli;

@@ -1,9 +1,13 @@
 #![doc = include_str!("README.md")]
 
+mod command;
+mod file;
+mod webhook;
+
 use futures_util::future::BoxFuture;
 
 use crate::{
-    model::{EnvironmentName, Notice},
+    model::{EnvironmentName, Notice, Span, Urgency},
     pipeline::Kind,
 };
 
@@ -20,4 +24,18 @@ pub struct Entry {
 }
 
 /// Every kind of channel.
-pub const ALL: &[Entry] = &[];
+pub const ALL: &[Entry] = &[command::ENTRY, webhook::ENTRY, file::ENTRY];
+
+/// The longest that one delivery may take.
+const TRY_TIME_MAX: Span = Span::seconds(5);
+
+fn urgency_name(urgency: Urgency) -> &'static str {
+    match urgency {
+        Urgency::Info => "info",
+        Urgency::Warning => "warning",
+        Urgency::Alarm => "alarm",
+    }
+}
+
+#[cfg(test)]
+mod tests;

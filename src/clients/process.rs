@@ -52,6 +52,11 @@ const KEPT_VARIABLES: [&str; 12] = [
     "XDG_RUNTIME_DIR",
 ];
 
+/// Those of the variables above that are set.
+pub fn kept_environment() -> impl Iterator<Item = (&'static str, String)> {
+    KEPT_VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)))
+}
+
 /// What is kept of each output stream, at its end; the rest is counted.
 pub const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
 
@@ -184,8 +189,8 @@ impl Program {
         }
         if !self.inherit_env {
             command.env_clear();
-            let kept = KEPT_VARIABLES.iter().copied().chain(self.secrets.iter().map(String::as_str));
-            command.envs(kept.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))));
+            command.envs(kept_environment());
+            command.envs(self.secrets.iter().filter_map(|name| Some((name, std::env::var(name).ok()?))));
         }
         command.envs(&self.env).process_group(0).kill_on_drop(true);
         command.spawn().map_err(|source| ProcessError::Start { program: program.clone(), source })
@@ -239,6 +244,19 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
         return marked;
     }
     kept
+}
+
+const LAST_LINES: usize = 6;
+const LAST_CHARACTERS: usize = 800;
+
+/// The last lines of a text that say something, in one line.
+pub fn last_lines(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let kept = lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ");
+    let kept: String = kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let surplus = kept.chars().count().saturating_sub(LAST_CHARACTERS);
+    let kept: String = kept.chars().skip(surplus).collect();
+    (!kept.is_empty()).then_some(kept)
 }
 
 /// Takes secrets out of text.

@@ -107,10 +107,10 @@ pub enum Command {
     Completions(Completions),
     /// The process that keeps an environment's services running.
     #[command(hide = true)]
-    Supervise(Rest),
+    Supervise(Supervise),
     /// The sample service.
     #[command(hide = true)]
-    Sample(Rest),
+    Sample(Sample),
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +186,9 @@ pub struct Show {
     /// Write a picture of its gates to this SVG file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<std::path::PathBuf>,
+    /// As Markdown with pictures in text, for a CI summary.
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 #[derive(Debug, Args)]
@@ -228,9 +231,25 @@ pub struct Completions {
 }
 
 #[derive(Debug, Args)]
-pub struct Rest {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub words: Vec<String>,
+pub struct Supervise {
+    /// The environment's folder on this machine.
+    #[arg(long = "state", value_name = "DIR")]
+    pub state: std::path::PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Sample {
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// The file of the release with name, version and behaviours.
+    #[arg(long, required_unless_present = "idle")]
+    pub file: Option<std::path::PathBuf>,
+    /// Another service that `/work` asks for its part.
+    #[arg(long, value_name = "URL")]
+    pub call: Vec<String>,
+    /// Do nothing until killed.
+    #[arg(long)]
+    pub idle: bool,
 }
 
 /// Why a command cannot be carried out.

@@ -1,15 +1,18 @@
+use std::ops::Range;
+
 use super::{
-    Format, Path, Why,
+    Format, Path, Why, json, toml,
     tree::{Follow, Node, Shape, Style, Trail, Tree},
     yaml,
-    yaml::Splice,
 };
 
 /// Reads a file whose values stand in mappings and lists.
 pub(super) fn parse(format: Format, text: &str) -> Result<Tree<'_>, Why> {
     match format {
         Format::Yaml => yaml::parse(text),
-        Format::Json | Format::Toml | Format::Env | Format::Requirements => Err(Why::UnknownFormat),
+        Format::Json => json::parse(text),
+        Format::Toml => toml::parse(text),
+        Format::Env | Format::Requirements => Err(Why::UnknownFormat),
     }
 }
 
@@ -67,20 +70,46 @@ pub(super) fn change(
     let Shape::Scalar { text: old, style } = &tree.nodes[target].shape else {
         return Err(Why::Collection { what: tree.what(target) });
     };
-    let new = to(content(old, *style))?;
+    let stands = if tree.is_null(target) { "" } else { content(old, *style) };
+    let new = to(stands)?;
+    if new == stands {
+        return Ok(Splice::nothing());
+    }
     let splice = match format {
         Format::Yaml => yaml::splice(&tree, target, trail.key, in_flow(&tree, &trail), &new)?,
-        Format::Json | Format::Toml | Format::Env | Format::Requirements => return Err(Why::UnknownFormat),
+        Format::Json => whole_node(&tree, target, json::token(old, *style, &new), new),
+        Format::Toml => whole_node(&tree, target, toml::token(old, *style, &new)?, new),
+        Format::Env | Format::Requirements => return Err(Why::UnknownFormat),
     };
-    let after = spliced(text, &splice);
+    let after = splice.applied(text);
     let changed = parse(format, &after).map_err(|_| Why::Check { problem: "the file could not be read any more" })?;
     check_changed(&tree, &changed, target, &splice.reads)?;
     Ok(splice)
 }
 
-/// The text with the splice made.
-pub(super) fn spliced(text: &str, splice: &Splice) -> String {
-    [&text[..splice.range.start], &splice.token, &text[splice.range.end..]].concat()
+fn whole_node(tree: &Tree<'_>, id: usize, token: String, reads: String) -> Splice {
+    Splice { range: tree.nodes[id].span.clone(), token, reads }
+}
+
+/// Where to cut, and what to put there.
+#[derive(Debug)]
+pub(super) struct Splice {
+    pub(super) range: Range<usize>,
+    pub(super) token: String,
+    /// What the value reads as afterwards.
+    pub(super) reads: String,
+}
+
+impl Splice {
+    /// The value is as asked already.
+    pub(super) fn nothing() -> Splice {
+        Splice { range: 0..0, token: String::new(), reads: String::new() }
+    }
+
+    /// The text with the splice made.
+    pub(super) fn applied(&self, text: &str) -> String {
+        [&text[..self.range.start], &self.token, &text[self.range.end..]].concat()
+    }
 }
 
 /// A value below an anchor that an alias repeats would change in two places.

@@ -1,3 +1,5 @@
+use std::fmt;
+
 /// How a file is written, chosen by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -8,6 +10,18 @@ pub enum Format {
     Env,
     /// What pip reads: lines `name==version`.
     Requirements,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Format::Yaml => "YAML",
+            Format::Json => "JSON",
+            Format::Toml => "TOML",
+            Format::Env => "an env file",
+            Format::Requirements => "a requirements file",
+        })
+    }
 }
 
 impl Format {

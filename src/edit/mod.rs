@@ -1,12 +1,19 @@
 #![doc = include_str!("README.md")]
 
 mod document;
+mod env;
+mod flat;
 mod format;
+mod grow;
 mod image;
+mod json;
 mod nearest;
 mod path;
+mod pattern;
 mod refusal;
+mod requirements;
 mod scalar;
+mod toml;
 mod tree;
 mod yaml;
 
@@ -49,7 +56,7 @@ pub fn read(bytes: &[u8], place: &Place) -> Result<Option<Version>, EditError> {
     match value {
         Ok(value) => Ok(value),
         Err(why) if why.is_absence() => Ok(None),
-        Err(why) => Err(EditError::Read { file: place.file.clone(), at: place.at.shown(), why }),
+        Err(why) => Err(EditError::Read { file: place.file.clone(), at: place.at.shown(), why: why.into() }),
     }
 }
 
@@ -59,7 +66,25 @@ pub fn write(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) 
     changed(bytes, place, from, to).map_err(|why| EditError::Change {
         file: place.file.clone(),
         at: place.at.shown(),
-        why,
+        why: why.into(),
+    })
+}
+
+/// The file with the missing value added, and its missing parents; every other line as it was. YAML block mappings only.
+pub fn insert(bytes: &[u8], place: &Place, to: &Version) -> Result<Vec<u8>, EditError> {
+    grown(bytes, place, |text, path| grow::insert(text, path, to.as_str())).map_err(|why| EditError::Insert {
+        file: place.file.clone(),
+        at: place.at.shown(),
+        why: why.into(),
+    })
+}
+
+/// The file without the value and without the parents that it alone filled: the inverse of [`insert`].
+pub fn remove(bytes: &[u8], place: &Place) -> Result<Vec<u8>, EditError> {
+    grown(bytes, place, grow::remove).map_err(|why| EditError::Remove {
+        file: place.file.clone(),
+        at: place.at.shown(),
+        why: why.into(),
     })
 }
 
@@ -88,8 +113,11 @@ fn text_of(bytes: &[u8]) -> Result<(usize, &str), Why> {
 
 fn whole(text: &str, place: &Place) -> Result<Option<String>, Why> {
     match &place.at {
-        At::Path(path) => document::read(Format::of(&place.file).ok_or(Why::UnknownFormat)?, text, path),
-        At::Pattern(_) => Err(Why::UnknownFormat),
+        At::Pattern(pattern) => pattern::read(text, pattern),
+        At::Path(path) => match Format::of(&place.file).ok_or(Why::UnknownFormat)? {
+            format @ (Format::Yaml | Format::Json | Format::Toml) => document::read(format, text, path),
+            format @ (Format::Env | Format::Requirements) => flat::read(format, text, path),
+        },
     }
 }
 
@@ -121,22 +149,43 @@ fn changed(bytes: &[u8], place: &Place, from: Option<&Version>, to: &Version) ->
         }
     };
     let splice = match &place.at {
-        At::Path(path) => document::change(Format::of(&place.file).ok_or(Why::UnknownFormat)?, text, path, &new_text)?,
-        At::Pattern(_) => return Err(Why::UnknownFormat),
+        At::Pattern(pattern) => pattern::change(Format::of(&place.file), text, pattern, &new_text)?,
+        At::Path(path) => match Format::of(&place.file).ok_or(Why::UnknownFormat)? {
+            format @ (Format::Yaml | Format::Json | Format::Toml) => document::change(format, text, path, &new_text)?,
+            format @ (Format::Env | Format::Requirements) => flat::change(format, text, path, &new_text)?,
+        },
     };
-    let mut out = bytes[..mark].to_vec();
-    out.extend_from_slice(document::spliced(text, &splice).as_bytes());
-    Ok(out)
+    if place.part == Part::Tag {
+        check_only_the_end_differs(&text[splice.range.clone()], &splice.token, to.as_str())?;
+    }
+    Ok([&bytes[..mark], splice.applied(text).as_bytes()].concat())
+}
+
+/// The name of an image stays as it is written, also where it is written with escapes.
+fn check_only_the_end_differs(before: &str, after: &str, to: &str) -> Result<(), Why> {
+    let quote = |text: &str| text.len() - text.trim_end_matches(['"', '\'']).len();
+    let kept = after.len() - quote(after) - after.trim_end_matches(['"', '\'']).len().min(to.len());
+    match after.is_empty() || before.get(..kept) == after.get(..kept) {
+        true => Ok(()),
+        false => Err(Why::Check { problem: "the image's name would be written differently" }),
+    }
+}
+
+fn grown(
+    bytes: &[u8],
+    place: &Place,
+    splice: impl FnOnce(&str, &Path) -> Result<document::Splice, Why>,
+) -> Result<Vec<u8>, Why> {
+    let (mark, text) = text_of(bytes)?;
+    match (&place.at, Format::of(&place.file), place.part) {
+        (At::Path(path), Some(Format::Yaml), Part::Whole) => {
+            Ok([&bytes[..mark], splice(text, path)?.applied(text).as_bytes()].concat())
+        }
+        _ => Err(Why::OnlyYaml),
+    }
 }
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod yaml_tests;
-
-pub fn insert(_bytes: &[u8], _place: &Place, _to: &Version) -> Result<Vec<u8>, EditError> {
-    unimplemented!()
-}
-pub fn remove(_bytes: &[u8], _place: &Place) -> Result<Vec<u8>, EditError> {
-    unimplemented!()
-}

@@ -6,13 +6,13 @@ pub enum EditError {
     #[error("cannot read the path `{path}` at column {column}: {why}")]
     Path { path: String, column: usize, why: &'static str },
     #[error("cannot read `{at}` in {file}: {why}")]
-    Read { file: String, at: String, why: Why },
+    Read { file: String, at: String, why: Box<Why> },
     #[error("cannot change `{at}` in {file}: {why}")]
-    Change { file: String, at: String, why: Why },
+    Change { file: String, at: String, why: Box<Why> },
     #[error("cannot add `{at}` to {file}: {why}")]
-    Insert { file: String, at: String, why: Why },
+    Insert { file: String, at: String, why: Box<Why> },
     #[error("cannot remove `{at}` from {file}: {why}")]
-    Remove { file: String, at: String, why: Why },
+    Remove { file: String, at: String, why: Box<Why> },
 }
 
 impl EditError {
@@ -42,9 +42,9 @@ pub enum Why {
     Empty,
     #[error("the name of the file says nothing about its format")]
     UnknownFormat,
-    #[error("line {line}, column {column} is not valid {format:?}: {problem}")]
+    #[error("line {line}, column {column} is not valid {format}: {problem}")]
     Broken { format: Format, line: usize, column: usize, problem: String },
-    #[error("line {line} is template syntax, which is not plain {format:?}")]
+    #[error("line {line} is template syntax, which is not plain {format}")]
     Template { format: Format, line: usize },
     #[error("it is nested more than {max} levels deep")]
     TooDeep { max: usize },
@@ -63,7 +63,7 @@ pub enum Why {
     NoDocument { wanted: usize, count: usize },
     #[error("the pattern matches nowhere")]
     NoMatchOfPattern,
-    #[error("the image reference `{text}` has no tag and no digest")]
+    #[error("the image reference `{}` has no tag and no digest", brief(text))]
     NoTag { text: String },
 
     #[error("the path is in the documents {}", list(documents))]
@@ -85,7 +85,7 @@ pub enum Why {
     Collection { what: &'static str },
     #[error("line {line} has a mapping or list as a key")]
     CollectionKey { line: usize },
-    #[error("the value is a template: `{text}`")]
+    #[error("the value is a template: `{}`", brief(text))]
     TemplateValue { text: String },
     #[error("the value is marked as `{tag}`, whose meaning is unknown")]
     Tagged { tag: String },
@@ -95,16 +95,16 @@ pub enum Why {
     NotAVersion { problem: String },
     #[error("nothing stands there, and there is no safe place to write")]
     NoRoom,
-    #[error("the value `{text}` refers to other variables")]
+    #[error("the value `{}` refers to other variables", brief(text))]
     Expansion { text: String },
     #[error("line {line} pins its files by hash")]
     HashPinned { line: usize },
-    #[error("line {line} does not pin one version with `==`: `{text}`")]
+    #[error("line {line} does not pin one version with `==`: `{}`", brief(text))]
     NotPinned { line: usize, text: String },
     #[error("the path names no single key, as this format needs")]
     NotOneKey,
 
-    #[error("`{found}` stands there, not `{expected}`")]
+    #[error("`{}` stands there, not `{expected}`", brief(found))]
     Differs { expected: String, found: String },
     #[error("`{to}` cannot be written there: {problem}")]
     CannotHold { to: String, problem: &'static str },
@@ -115,7 +115,7 @@ pub enum Why {
     #[error("after the change {problem}, so it was not made")]
     Check { problem: &'static str },
 
-    #[error("`{value}` stands there already")]
+    #[error("`{}` stands there already", brief(value))]
     Present { value: String },
     #[error("it is not an entry of its own lines in a block mapping: {problem}")]
     NotABlock { problem: &'static str },
@@ -169,6 +169,15 @@ impl Why {
 fn place(found: &str) -> String {
     if found.is_empty() { "the document".to_owned() } else { format!("`{found}`") }
 }
+
+/// What a file holds, on one line and not too long of it.
+fn brief(text: &str) -> String {
+    let shown: String =
+        text.chars().take(SHOWN_LENGTH_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(SHOWN_LENGTH_MAX).is_some() { format!("{shown}…") } else { shown }
+}
+
+const SHOWN_LENGTH_MAX: usize = 80;
 
 fn meant(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|near| format!("; the nearest is `{near}`")).unwrap_or_default()

@@ -88,18 +88,23 @@ pub(super) fn fits_plain(text: &str, in_flow: bool) -> bool {
     let mut chars = text.chars();
     let (Some(first), second) = (chars.next(), chars.next()) else { return false };
     let starts = match first {
-        '-' | '?' | ':' => second.is_some_and(|c| !c.is_whitespace() && !(in_flow && is_flow(c))),
-        ',' | '[' | ']' | '{' | '}' | '#' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => false,
+        '-' => second.is_some_and(|c| !(c.is_whitespace() || in_flow && is_flow(c))),
+        // YAML 1.1 and 1.2 do not agree where these two may begin a plain text.
+        '?' | ':' | ',' | '[' | ']' | '{' | '}' | '#' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => {
+            false
+        }
         _ => true,
     };
-    let colon_flow = |pair: &[u8]| pair[0] == b':' && is_flow(char::from(pair[1]));
+    // Readers do not agree what a colon or a question mark means inside braces, unless a word goes on behind it.
+    let odd_pair = |pair: &[u8]| pair[0] == b':' && !pair[1].is_ascii_alphanumeric() && pair[1] != b'/';
+    let odd_in_flow = || text.contains(is_flow) || text.contains('?') || text.as_bytes().windows(2).any(odd_pair);
     starts
         && !text.starts_with(char::is_whitespace)
         && !text.ends_with(char::is_whitespace)
         && !text.ends_with(':')
         && !["---", "..."].iter().any(|mark| text.starts_with(mark))
         && ![": ", " #", ":\t", "\t#"].iter().any(|mark| text.contains(mark))
-        && !(in_flow && (text.contains(is_flow) || text.as_bytes().windows(2).any(colon_flow)))
+        && !(in_flow && odd_in_flow())
         && text.chars().all(is_printable)
 }
 
@@ -189,8 +194,7 @@ mod tests {
 
     #[test]
     fn what_may_stand_plain() {
-        for text in ["1.2", "a b", "a:b", "a#b", "x/y:z@sha256:a", "-a", ":a", "?a", "ö", "a'b", "a\"b", "a, b", "a]"]
-        {
+        for text in ["1.2", "a b", "a:b", "a#b", "x/y:z@sha256:a", "-a", "ö", "a'b", "a\"b", "a, b", "a]"] {
             assert!(fits_plain(text, false), "{text}");
         }
         for text in [
@@ -214,6 +218,8 @@ mod tests {
             "- a",
             "-",
             "?",
+            "?a",
+            ":a",
             "[a",
             "{a",
             ",a",

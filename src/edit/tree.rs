@@ -1,4 +1,8 @@
-use std::{borrow::Cow, collections::BTreeSet, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use super::{
     Why,
@@ -16,6 +20,8 @@ pub(super) struct Tree<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     /// The first node of every document.
     pub(super) documents: Vec<usize>,
+    /// The node of every anchor.
+    pub(super) anchors: BTreeMap<usize, usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -125,17 +131,15 @@ impl<'a> Tree<'a> {
     /// The first alias of the node's anchor.
     pub(super) fn alias_of(&self, id: usize) -> Option<usize> {
         let anchor = self.nodes[id].anchor;
-        let is_alias = |node: &Node<'_>| node.shape == Shape::Alias(anchor);
-        self.nodes.iter().position(is_alias).filter(|_| anchor != 0)
+        if anchor == 0 {
+            return None;
+        }
+        self.nodes.iter().position(|node| matches!(node.shape, Shape::Alias(of) if of == anchor))
     }
 
     /// The line on which a node starts, from 1.
     pub(super) fn line(&self, id: usize) -> usize {
         line_of(self.source, self.nodes[id].span.start)
-    }
-
-    fn anchored(&self, anchor: usize) -> Option<usize> {
-        self.nodes.iter().position(|node| node.anchor == anchor)
     }
 
     /// Walks the steps from one document's root.
@@ -164,7 +168,7 @@ impl<'a> Tree<'a> {
 
     fn resolved(&self, id: usize, follow: Follow, found: &dyn Fn() -> String) -> Result<usize, Why> {
         match (&self.nodes[id].shape, follow) {
-            (Shape::Alias(anchor), Follow::Aliases) => Ok(self.anchored(*anchor).unwrap_or(id)),
+            (Shape::Alias(anchor), Follow::Aliases) => Ok(self.anchors.get(anchor).copied().unwrap_or(id)),
             (Shape::Alias(_), Follow::Nothing) => Err(Why::Alias { found: found(), line: self.line(id) }),
             (Shape::Scalar { .. } | Shape::Map { .. } | Shape::List { .. }, _) => Ok(id),
         }

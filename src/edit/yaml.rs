@@ -1,10 +1,9 @@
-use std::ops::Range;
-
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, StructureStyle, Tag};
 
 use super::{
     Format, Why,
-    scalar::{double_quoted, fits_plain, single_quoted, stays_plain},
+    document::Splice,
+    scalar::{double_quoted, fits_plain, is_printable, single_quoted, stays_plain},
     tree::{DEPTH_MAX, Node, Shape, Style, Tree},
 };
 
@@ -26,6 +25,9 @@ pub(super) fn parse(text: &str) -> Result<Tree<'_>, Why> {
         let opens = matches!(shape, Shape::Map { .. } | Shape::List { .. });
         let id = tree.push(shape, range, depth);
         tree.nodes[id].anchor = anchor;
+        if anchor != 0 {
+            tree.anchors.insert(anchor, id);
+        }
         tree.nodes[id].tag = tag;
         if opens {
             open.push(id);
@@ -90,15 +92,6 @@ fn refuse_collection_keys(tree: &Tree<'_>) -> Result<(), Why> {
     Err(Why::CollectionKey { line })
 }
 
-/// Where to cut, and what to put there.
-#[derive(Debug)]
-pub(super) struct Splice {
-    pub(super) range: Range<usize>,
-    pub(super) token: String,
-    /// What the node reads as afterwards.
-    pub(super) reads: String,
-}
-
 /// The splice that makes a scalar read as `to`.
 pub(super) fn splice(tree: &Tree<'_>, id: usize, key: Option<usize>, in_flow: bool, to: &str) -> Result<Splice, Why> {
     let node = &tree.nodes[id];
@@ -110,7 +103,7 @@ pub(super) fn splice(tree: &Tree<'_>, id: usize, key: Option<usize>, in_flow: bo
     let done = |token: String| Ok(Splice { range: node.span.clone(), token, reads: to.to_owned() });
     match style {
         Style::Block => block(tree, node, text, to),
-        _ if raw.contains('\n') => Err(Why::ManyLines),
+        _ if raw.contains(['\n', '\r']) => Err(Why::ManyLines),
         Style::Plain if raw.is_empty() => nothing(tree, node, key, in_flow, to),
         Style::Plain if (text_only || stays_plain(text, to)) && fits_plain(to, in_flow) => done(to.to_owned()),
         Style::Plain | Style::Double => done(double_quoted(to)),
@@ -140,9 +133,11 @@ fn nothing(tree: &Tree<'_>, node: &Node<'_>, key: Option<usize>, in_flow: bool, 
     Ok(Splice { range: at..at, token: format!(" {}", fresh(to, in_flow)), reads: to.to_owned() })
 }
 
-/// A text as it is written where no style is given: plain when every reader then takes it as a text.
+/// A text as it is written where nothing stood: plain when every reader then takes it as a text. `true` and `false` are
+/// no versions but switches, and a template would take the text `"false"` as true.
 pub(super) fn fresh(to: &str, in_flow: bool) -> String {
-    if stays_plain("", to) && fits_plain(to, in_flow) { to.to_owned() } else { double_quoted(to) }
+    let switch = matches!(to, "true" | "false");
+    if switch || (stays_plain("", to) && fits_plain(to, in_flow)) { to.to_owned() } else { double_quoted(to) }
 }
 
 /// A block scalar whose content is one line.
@@ -156,6 +151,9 @@ fn block(tree: &Tree<'_>, node: &Node<'_>, text: &str, to: &str) -> Result<Splic
             to: to.to_owned(),
             problem: "a blank at its start would change the indentation",
         });
+    }
+    if !to.chars().all(is_printable) {
+        return Err(Why::CannotHold { to: to.to_owned(), problem: "a block scalar has no escapes for its characters" });
     }
     let at = node.span.start;
     if !tree.source[at..].starts_with(content) {

@@ -1,8 +1,20 @@
 #![doc = include_str!("README.md")]
 
+mod approval;
+mod command;
+mod expectation;
+mod exposition;
+mod facts;
+mod http;
+mod kernel;
+mod metric;
+mod window;
+
 use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
+
+pub use facts::expand;
 
 use crate::{
     model::{EnvironmentName, Release, Saw, Span},
@@ -36,4 +48,7 @@ pub struct Entry {
 }
 
 /// Every kind of gate.
-pub const ALL: &[Entry] = &[];
+pub const ALL: &[Entry] = &[http::ENTRY, command::ENTRY, kernel::ENTRY, metric::ENTRY, approval::ENTRY, window::ENTRY];
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,22 @@
 #![doc = include_str!("README.md")]
 
+mod describe;
+pub mod git;
+pub mod memory;
+mod page;
+
+use std::time::Instant;
+
 use futures_util::future::BoxFuture;
 
 use crate::{
     engine::State,
-    model::{Actor, CommitId, EnvironmentName, Event, Stamp, TreeId},
+    model::{Actor, CommitId, EnvironmentName, Event, Span, Stamp, TreeId},
 };
+
+pub use describe::describe;
+pub use git::{CheckoutError, GitLedger, Repository, RepositoryError, Settings, SignError, Signers};
+pub use memory::{Fault, MemoryLedger, MemoryTrees};
 
 /// The shared record of every environment.
 pub trait Ledger: Send + Sync {
@@ -28,6 +39,40 @@ pub trait Ledger: Send + Sync {
         before: Option<&'a CommitId>,
         most: usize,
     ) -> BoxFuture<'a, Result<Vec<Entry>, LedgerError>>;
+
+    /// How long a writer that is in no hurry stands back before it writes, so that the others get their turn.
+    fn courtesy(&self, _environment: &EnvironmentName) -> Span {
+        Span(0)
+    }
+}
+
+/// How often a writer stands back for others before it takes its turn anyway.
+const COURTESIES_MAX: usize = 8;
+
+/// Writes what `write` makes of the newest state, and asks it again after a lost race, at most for `limit`. `None` from
+/// `write`: there is nothing to write.
+pub async fn append_with(
+    ledger: &dyn Ledger,
+    environment: &EnvironmentName,
+    limit: Span,
+    mut write: impl FnMut(&Opened) -> Option<Page>,
+) -> Result<Option<Appended>, LedgerError> {
+    let began = Instant::now();
+    let mut courtesies = 0;
+    loop {
+        let opened = ledger.open(environment).await?;
+        let wait = ledger.courtesy(environment);
+        if wait > Span(0) && courtesies < COURTESIES_MAX {
+            courtesies += 1;
+            tokio::time::sleep(wait.as_duration()).await;
+            continue;
+        }
+        let Some(page) = write(&opened) else { return Ok(None) };
+        match ledger.append(environment, opened.head.as_ref(), page).await {
+            Err(LedgerError::Lost { .. }) if began.elapsed() < limit.as_duration() => {}
+            done => return done.map(Some),
+        }
+    }
 }
 
 /// One environment as it was read.
@@ -106,6 +151,10 @@ pub enum LedgerError {
     Lost { environment: EnvironmentName },
     #[error("cannot reach the git host of `{environment}`: {why}")]
     Unreachable { environment: EnvironmentName, why: String },
+    #[error("the git host does not take what is written to `{environment}`: {why}")]
+    Refused { environment: EnvironmentName, why: String },
+    #[error("`{branch}` is gone from the origin: {seen} was its head")]
+    Vanished { branch: String, seen: CommitId },
     #[error("`{branch}` was rewritten: {seen} was its head and is no longer part of it (it is now at {found})")]
     Rewritten { branch: String, seen: CommitId, found: CommitId },
     #[error(
@@ -120,4 +169,38 @@ pub enum LedgerError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl LedgerError {
+    /// Whether the git host is at fault, so that the mirror can stand in for it.
+    pub fn is_of_the_host(&self) -> bool {
+        match self {
+            LedgerError::Unreachable { .. } | LedgerError::Refused { .. } => true,
+            LedgerError::Lost { .. }
+            | LedgerError::Rewritten { .. }
+            | LedgerError::Vanished { .. }
+            | LedgerError::Newer { .. }
+            | LedgerError::Unsigned { .. }
+            | LedgerError::Git { .. } => false,
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            LedgerError::Lost { .. } => Some("try again: what was decided rests on an older state"),
+            LedgerError::Unreachable { .. } => Some("try `git fetch`; a rollback works without the host"),
+            LedgerError::Refused { .. } => {
+                Some("let piton push to its branches: see branch protection and the permissions of the token")
+            }
+            LedgerError::Rewritten { .. } | LedgerError::Vanished { .. } => {
+                Some("find out who did that; to go on with the branch as it is, accept it as rewritten")
+            }
+            LedgerError::Newer { .. } => Some("use the newer piton here, too"),
+            LedgerError::Unsigned { .. } => {
+                Some("find out who wrote it; allowed signers are in the file of the settings")
+            }
+            LedgerError::Git { .. } => None,
+        }
+    }
 }

@@ -4,8 +4,8 @@ use super::{
     Fault, Kinds, Node, Splits,
     environment::span,
     forms,
-    nearest::{list, remedy},
     section::{Faults, Section},
+    words::{list, remedy},
 };
 use crate::model::{Portion, Share, Span};
 

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     ChannelSpec, Environment, Fault, Kind, Kinds, Node, Pace, Splits, TargetSpec, canary, forms,
     gates::{self, Gates},
-    nearest::remedy,
     section::{Faults, Section},
+    words::remedy,
 };
 use crate::model::{EnvironmentName, GateName, GateSpec, Limits, Span, WatchSpec};
 
@@ -238,7 +238,7 @@ fn quarantine(section: &Section<'_>) -> Option<Option<Span>> {
 
 fn check_deadline(section: &Section<'_>, holds: &[Span], bake: Span, limits: &Limits) {
     let least = Span(holds.iter().chain([&bake]).fold(0, |sum: u64, span| sum.saturating_add(span.0)));
-    if least < limits.deadline {
+    if least < limits.deadline || limits.deadline == Span(0) {
         return;
     }
     let at = ["bake", "deadline", "canary", "waves"].iter().find_map(|key| section.get(key));
@@ -269,7 +269,8 @@ fn watch(section: &Section<'_>, mut gates: Gates, shared: &Shared<'_>) -> (Watch
     } else {
         WatchSpec { time: span(section, "watch", Span(0)), gates: by_default() }
     };
-    if watch.time > Span(0) && watch.gates.is_empty() {
+    let named = node.get("gates").is_some_and(|gates| !gates.items().is_empty());
+    if watch.time > Span(0) && watch.gates.is_empty() && !named {
         let fault = node.fault("nothing would look during the watch");
         shared.faults.add(fault.help("add a gate under `gates.during` or `gates.after`, or take `watch` out"));
     }

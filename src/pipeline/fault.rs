@@ -1,6 +1,7 @@
 use std::{fmt, ops::Range};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::{Value, json};
 
 /// What is wrong with a pipeline file, where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +105,12 @@ impl Refusal {
             Located { line, column, fault }
         };
         self.faults.iter().map(located).collect()
+    }
+
+    /// The faults for scripts: file, line, column and message of each.
+    pub fn to_json(&self) -> Value {
+        let one = |place: &Located<'_>| json!({ "file": self.file, "line": place.line, "column": place.column, "message": place.fault.to_string() });
+        self.located().iter().map(one).collect()
     }
 
     /// The refusal as a person sees it: file, line, column, the offending text underlined, the reason, the remedy.

@@ -14,6 +14,7 @@ use crate::model::Span;
 
 /// One pipeline: which components, through which environments, behind which gates.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct File {
     /// The name of the pipeline; without it, the name of the file.
@@ -26,7 +27,7 @@ pub(super) struct File {
     /// Components that only ever move together.
     bundles: Option<Vec<Vec<String>>>,
     /// Gates that several environments use, by name.
-    gates: Option<BTreeMap<String, Gate>>,
+    gates: Option<BTreeMap<String, AnyGate>>,
     /// Where releases go, and in which order.
     environments: BTreeMap<String, Environment>,
     /// What every environment has unless it says otherwise: the same keys as an environment.
@@ -36,6 +37,7 @@ pub(super) struct File {
 
 /// Where releases come from.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct Source {
     /// The branch that people merge to. Default: `main`.
@@ -46,6 +48,7 @@ pub(super) struct Source {
 
 /// A value at a place in the deploy repository.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct Component {
     /// The file, relative to the root of the repository.
@@ -89,12 +92,13 @@ pub(super) enum Order {
 
 /// Where a release runs, and what it must pass there.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct Environment {
     /// Only what these environments have proven comes here; without it, everything from the source branch.
     after: Option<OneOrMany<String>>,
     /// How a release becomes live.
-    target: Option<Target>,
+    target: Option<AnyTarget>,
     /// How big a step is. Default: `bump`.
     pace: Option<PaceForm>,
     gates: Option<Gates>,
@@ -121,7 +125,7 @@ pub(super) struct Environment {
     /// How long a version that was rolled back stays out: a duration or `forever`. Default: `14d`.
     quarantine: Option<String>,
     /// Who is told.
-    notify: Option<Vec<Channel>>,
+    notify: Option<Vec<AnyChannel>>,
 }
 
 #[derive(Deserialize, JsonSchema, Clone, Copy)]
@@ -137,6 +141,7 @@ pub(super) enum PaceForm {
 
 /// When gates look: each is the name of a gate, or a gate in place.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct Gates {
     /// Before anything is touched.
@@ -149,6 +154,7 @@ pub(super) struct Gates {
 
 /// What every kind of gate has.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct GateCommon {
     /// What it is called. Default: its kind.
@@ -180,6 +186,7 @@ pub(super) enum CanaryStep {
 }
 
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct ShareStep {
     /// A percentage: `10%`.
@@ -190,6 +197,7 @@ pub(super) struct ShareStep {
 
 /// Some members of the target.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct Wave {
     members: Vec<String>,
@@ -207,6 +215,7 @@ pub(super) enum Watch {
 }
 
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct WatchForm {
     time: Span,
@@ -216,6 +225,7 @@ pub(super) struct WatchForm {
 
 /// How a deploy is tried.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct Deploy {
     /// How often a failed deploy or weight change is tried before it counts as a failure. Default: 2.
@@ -225,6 +235,7 @@ pub(super) struct Deploy {
 
 /// How the way back is tried.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct Rollback {
     /// From its start until it is called stuck. Default: `5m`.
@@ -238,6 +249,7 @@ pub(super) struct Rollback {
 
 /// Signatures on environment branches.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
 pub(super) struct Signing {
     /// A file with SSH allowed signers in the deploy repository; heads signed by nobody in it are refused.
@@ -279,11 +291,11 @@ macro_rules! defined_by_kinds {
 }
 defined_by_kinds!(
     /// A gate in place.
-    Gate,
+    AnyGate,
     /// The name of a gate, or a gate in place.
     GateUse,
-    Target,
-    Channel
+    AnyTarget,
+    AnyChannel
 );
 
 /// Read piece by piece, never as a whole: only their place among the keys matters.
@@ -296,7 +308,7 @@ macro_rules! never_read_whole {
         })*
     };
 }
-never_read_whole!(Gate, GateUse, Target, Channel, CanaryStep, Watch);
+never_read_whole!(AnyGate, GateUse, AnyTarget, AnyChannel, CanaryStep, Watch);
 
 impl<'de, T> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {

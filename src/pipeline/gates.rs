@@ -8,8 +8,8 @@ use super::{
     Fault, Kinds, Node,
     environment::{Shared, only_kind, positive},
     forms::{self, keys_of},
-    nearest::remedy,
     section::{Faults, Section},
+    words::remedy,
 };
 use crate::model::{GateName, GateSpec, OnFail, Span};
 
@@ -181,6 +181,16 @@ fn unknown_gate(node: &Node, name: &str, known: &[&str]) -> Fault {
     node.fault(format!("unknown gate `{name}`")).help(remedy(name, "gates", known))
 }
 
+/// A key of every gate that stands among those of its kind.
+fn misplaced(fault: Fault, kind: &str, config: &Node, common: &[&str]) -> Fault {
+    let fault = fault.or_at(config.place());
+    let key = config.entries().iter().find(|(key, _)| Some(&key.span) == fault.span.as_ref()).map(|(key, _)| &key.text);
+    match key.filter(|key| common.contains(&key.as_str())) {
+        Some(key) => fault.help(format!("`{key}` belongs beside `{kind}`, not under it")),
+        None => fault,
+    }
+}
+
 /// Two looks a second are plenty; more than ten are an attack.
 const EVERY_MIN: Span = Span(100);
 
@@ -189,7 +199,7 @@ fn spec(node: &Node, kinds: &Kinds<'_>, faults: &Faults) -> Option<GateSpec> {
     let common = keys_of::<forms::GateCommon>();
     let (name, config) = faults.keep(only_kind(node, "gate", &names, common))?;
     let kind = kinds.gates.iter().find(|g| g.kind.name == name)?;
-    let with = faults.keep((kind.kind.check)(config).map_err(|fault| fault.or_at(config.place())));
+    let with = faults.keep((kind.kind.check)(config).map_err(|fault| misplaced(fault, name, config, common)));
     let section = Section::of_common(node, common, faults);
     let every = positive(&section, "every", Span::seconds(10));
     if (Span(1)..EVERY_MIN).contains(&every) {

@@ -2,30 +2,32 @@
 
 mod canary;
 mod environment;
+mod explain;
 mod fault;
 mod forms;
 mod gates;
 mod graph;
 mod kind;
-mod nearest;
 mod node;
 mod parse;
 mod read;
+mod schema;
 mod secrets;
 mod section;
-#[cfg(test)]
-mod tests;
+mod words;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+pub use explain::{ExplainError, examples, explain};
 pub use fault::{Fault, Located, Refusal};
 pub use kind::{GateKind, Kind, Kinds, Splits, TargetKind, checked};
-pub use nearest::nearest;
 pub use node::Node;
 pub use parse::parse;
+pub use schema::schema;
+pub use words::nearest;
 
 use crate::{
     edit,

@@ -43,7 +43,7 @@ impl Node {
 
     /// Reads the piece as a type. Unknown keys, wrong types and wrong values are faults at their exact places.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Fault> {
-        T::deserialize(self)
+        T::deserialize(self).map_err(|fault| fault.or_at(self.place()))
     }
 
     /// A fault of this piece.
@@ -113,6 +113,16 @@ impl Node {
             (Content::Map(entries), None) if !entries.is_empty() => entries[0].0.span.clone(),
             (Content::List(items), None) if !items.is_empty() => items[0].place(),
             _ => self.span.clone(),
+        }
+    }
+
+    /// The place of one character of a scalar, counted from 1; the whole scalar when it is quoted or folded.
+    pub(super) fn place_of_character(&self, column: usize) -> Range<usize> {
+        let Content::Scalar { text, plain: true } = &self.content else { return self.place() };
+        let found = text.char_indices().nth(column.saturating_sub(1));
+        match found {
+            Some((at, c)) if self.span.len() == text.len() => self.span.start + at..self.span.start + at + c.len_utf8(),
+            _ => self.place(),
         }
     }
 

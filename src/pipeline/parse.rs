@@ -4,13 +4,14 @@ use serde::de::Error;
 
 use super::{
     Component, Environment, Fault, Kinds, Node, Pipeline, Refusal, Signing, Source, environment, forms, graph,
-    nearest::remedy,
     node::Key,
     secrets,
     section::{Faults, Section},
+    words::remedy,
+    yaml,
 };
 use crate::{
-    edit::{At, Part, Path, Place},
+    edit::{At, EditError, Format, Part, Path, Place},
     model::{ComponentName, EnvironmentName, PipelineName},
     versions::Order,
 };
@@ -38,16 +39,21 @@ fn readable(bytes: &[u8]) -> Result<&str, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         let line = bytes[..at].iter().filter(|b| **b == b'\n').count() + 1;
-        Fault::new(format!("the file is not UTF-8 text: byte {at}, on line {line}, is {:#04x}", bytes[at]))
+        let fault = Fault::new(format!("the file is not UTF-8 text: byte {at}, on line {line}, is {:#04x}", bytes[at]));
+        fault.help("a pipeline file is YAML; save it as UTF-8")
     })?;
     match text.trim().is_empty() {
-        true => Err(Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")),
+        true => Err(yaml::empty()),
         false => Ok(text),
     }
 }
 
 fn file(file_name: &str, root: &Node, kinds: &Kinds, faults: &Faults) -> Option<Pipeline> {
-    let section = Section::open::<forms::File>(root, faults);
+    // Pieces that aliases refer to may stand under keys like `x-anything`.
+    let section = Section::open_but::<forms::File>(root, faults, |key| key.starts_with("x-"));
+    if root.is_null() {
+        faults.add(yaml::empty());
+    }
     if !root.is_map() {
         return None;
     }
@@ -144,7 +150,13 @@ fn component(key: &Key, node: &Node, names: &[&str], faults: &Faults) -> Option<
         .need("file", "name the file the value stands in, from the root of the repository")
         .and_then(|node| faults.keep(file_in_repository(node)));
     let at = match (section.get("path"), section.get("pattern")) {
-        (Some(node), None) => faults.keep(path(node)).map(At::Path),
+        (Some(node), None) => {
+            let path = match &file {
+                Some(file) => path_in(file, node),
+                None => path(node),
+            };
+            faults.keep(path).map(At::Path)
+        }
         (None, Some(node)) => faults.keep(pattern(node)).map(At::Pattern),
         (Some(_), Some(node)) => {
             faults.add(node.fault(format!("`{}` has both a `path` and a `pattern`", key.text)).help("keep one"));
@@ -211,10 +223,26 @@ pub(super) fn file_in_repository(node: &Node) -> Result<String, Fault> {
 
 fn path(node: &Node) -> Result<Path, Fault> {
     let text: String = node.read()?;
-    let path = text.parse().map_err(|error| Fault::custom(error).at(node.place()))?;
-    match text.trim().is_empty() {
-        true => Err(node.fault("the path is empty").help("write it like `web.version`")),
-        false => Ok(path),
+    text.parse().map_err(|error| match error {
+        EditError::Path { column, why, .. } => {
+            let at = node.place_of_character(column);
+            Fault::new("this path cannot be followed")
+                .at(at)
+                .label(why)
+                .help("write it like `dependencies[name=hub].version`")
+        }
+        error => node.fault(error.to_string()),
+    })
+}
+
+/// A path needs a file whose form is known.
+fn path_in(file: &str, node: &Node) -> Result<Path, Fault> {
+    let path = path(node)?;
+    match Format::of(file) {
+        Some(_) => Ok(path),
+        None => Err(node
+            .fault(format!("nothing is known about the form of {file:?}, so no path leads into it"))
+            .help("use `pattern: '…'`, a regular expression whose first group is the value")),
     }
 }
 

@@ -9,8 +9,8 @@ use serde::de::{
 
 use super::{
     Fault, Node,
-    nearest::{list, remedy},
     node::{Content, Key},
+    words::{list, remedy},
 };
 
 impl de::Error for Fault {

@@ -2,7 +2,7 @@ use std::{cell::RefCell, ops::Range};
 
 use serde::de::DeserializeOwned;
 
-use super::{Fault, Node, forms::keys_of, nearest::remedy};
+use super::{Fault, Node, forms::keys_of, words::remedy};
 
 /// Every fault found so far.
 #[derive(Default)]
@@ -34,6 +34,15 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The piece as a `T`: each unknown key is a fault.
     pub fn open<T: DeserializeOwned>(node: &'a Node, faults: &'a Faults) -> Section<'a> {
+        Section::open_but::<T>(node, faults, |_| false)
+    }
+
+    /// The same, where some unknown keys are of no interest.
+    pub fn open_but<T: DeserializeOwned>(
+        node: &'a Node,
+        faults: &'a Faults,
+        passed_over: impl Fn(&str) -> bool,
+    ) -> Section<'a> {
         let known = keys_of::<T>();
         let section = Section { node, below: None, known, faults };
         if !node.is_map() && !node.is_null() {
@@ -41,7 +50,7 @@ impl<'a> Section<'a> {
             faults.add(fault.help(remedy("", "keys", known)));
         }
         for (key, _) in node.entries() {
-            if !known.contains(&key.text.as_str()) {
+            if !known.contains(&key.text.as_str()) && !passed_over(&key.text) {
                 faults.add(unknown_key(&key.text, known).at(key.span.clone()));
             }
         }
@@ -60,8 +69,12 @@ impl<'a> Section<'a> {
 
     pub fn get(&self, key: &str) -> Option<&'a Node> {
         debug_assert!(self.known.contains(&key), "`{key}` is no key of this section");
-        let own = self.node.get(key).filter(|node| !node.is_null());
-        own.or_else(|| self.below.and_then(|below| below.get(key)).filter(|node| !node.is_null()))
+        match self.node.get(key) {
+            // An explicit `~` takes away what stands below; a key with nothing after it does not.
+            Some(node) if node.is_null() && !node.span.is_empty() => None,
+            Some(node) if !node.is_null() => Some(node),
+            Some(_) | None => self.below.and_then(|below| below.get(key)).filter(|node| !node.is_null()),
+        }
     }
 
     /// What stands under a key that must be there.

@@ -1,10 +1,7 @@
 //! YAML events become nodes. Everything that could surprise is refused here: duplicate keys, tags, merge keys, several
 //! documents, and more nodes or levels than a pipeline can have.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-};
+use std::{collections::BTreeMap, ops::Range};
 
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle};
 
@@ -58,7 +55,7 @@ struct Builder {
     open: Vec<Open>,
     root: Option<Node>,
     documents: usize,
-    anchors: HashMap<usize, Node>,
+    anchors: BTreeMap<usize, Node>,
     nodes: usize,
     /// Faults that do not keep us from reading on.
     faults: Vec<Fault>,
@@ -200,11 +197,15 @@ impl Builder {
 
     fn finish(mut self) -> Result<Node, Vec<Fault>> {
         match self.root.take() {
-            Some(root) if self.faults.is_empty() => Ok(root),
-            Some(_) => Err(self.faults),
-            None => Err(vec![Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")]),
+            Some(_) if !self.faults.is_empty() => Err(self.faults),
+            Some(root) => Ok(root),
+            None => Err(vec![empty()]),
         }
     }
+}
+
+pub(super) fn empty() -> Fault {
+    Fault::new("the file is empty").help("`piton explain pipeline` shows a whole one")
 }
 
 fn too_deep(span: &Range<usize>) -> Fault {

@@ -262,7 +262,7 @@ fn first_group(pipeline: &Pipeline, bumps: &[Bump]) -> Vec<ComponentName> {
     let size = |bump: &&Bump| {
         let order = pipeline.components.get(&bump.component).map(|c| c.order).unwrap_or_default();
         let step = match (&bump.from, &bump.to) {
-            (Some(from), Some(to)) => Some(crate::versions::step(order, from.as_str(), to.as_str())),
+            (Some(from), Some(to)) => Some(crate::versions::step(order, from, to)),
             (None, _) | (_, None) => None,
         };
         (step.is_none(), step, bump.component.clone())

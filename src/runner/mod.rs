@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod hands;
+mod identity;
 mod page;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -12,8 +13,9 @@ use futures_util::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use hands::{Hands, Sockets};
-pub use page::{make as page, subject};
+pub use hands::{Hands, Sockets, sentence};
+pub use identity::{has_ended, holder};
+pub use page::make as page;
 
 use crate::{
     clients::clock::Clock,
@@ -171,7 +173,8 @@ impl<'a> Runner<'a> {
             if acts || !next.decisions.is_empty() || work.act.is_some() {
                 // A lost race does not use it up: the one who raced may be the one to take it from.
                 seize &= !belief.opened.state.holds_lease(&self.me, now);
-                match belief.state.claim(&self.me, now, seize && belief.state.rollback.is_some()) {
+                let may_seize = belief.state.rollback.is_some() || belief.state.lease.as_ref().is_some_and(has_ended);
+                match belief.state.claim(&self.me, now, seize && may_seize) {
                     Err(taken) => {
                         return Ok((Outcome::Taken(taken), belief.state));
                     }
@@ -255,7 +258,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// A reading waits for company, unless it changes what its gate says.
+    /// A reading waits for company, unless its gate turns bad or recovers: others must see that at once. A pass goes with
+    /// the decision that rests on it.
     async fn took_a_look(
         &self,
         belief: &mut Belief,
@@ -266,10 +270,13 @@ impl<'a> Runner<'a> {
         let now = self.clock.now();
         let before = verdict_name(&belief.state, attempt, gate, now);
         belief.take_pending(self.event(what));
-        if before != verdict_name(&belief.state, attempt, gate, now) || belief.pending.len() >= READINGS_MAX {
-            return self.flush(belief).await;
+        let after = verdict_name(&belief.state, attempt, gate, now);
+        let alarming = |name: Option<&str>| matches!(name, Some("fail" | "blind"));
+        let turned = before != after && (alarming(before) || alarming(after));
+        match turned || belief.pending.len() >= READINGS_MAX {
+            true => self.flush(belief).await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn on_time(&self, belief: &mut Belief) -> Result<(), RunnerError> {
@@ -532,14 +539,6 @@ fn answers_an_effect(what: &What) -> bool {
 
 fn is_told(what: &What) -> bool {
     matches!(what, What::Told { .. } | What::TellFailed { .. })
-}
-
-/// A shared runner identity for one run of the program.
-pub fn holder(actor: crate::model::Actor) -> Result<Holder, getrandom::Error> {
-    let mut bytes = [0_u8; 12];
-    getrandom::fill(&mut bytes)?;
-    let nonce: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    Ok(Holder { actor, nonce })
 }
 
 /// Several views at once.

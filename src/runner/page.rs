@@ -21,8 +21,11 @@ pub fn make(opened: &Opened, events: Vec<Event>) -> Page {
         (false, Some(good)) if opened.state.good.as_ref() != Some(good) => Some(GoodRef::At(good.commit.clone())),
         (false, _) => None,
     };
+    // The way back waits for no host, and neither does letting a lease go: it ends by itself.
     let ends_the_way_back = |e: &Event| matches!(e.what, What::RolledBack { .. } | What::Stuck { .. });
-    let urgent = after.rollback.is_some() || events.iter().any(ends_the_way_back);
+    let urgent = after.rollback.is_some()
+        || events.iter().any(ends_the_way_back)
+        || events.iter().all(|e| matches!(e.what, What::Released { .. }));
     Page {
         subject: subject(&after, &events),
         tree: tree(opened, &after),

@@ -1,5 +1,10 @@
 #![doc = include_str!("README.md")]
 
+mod checkouts;
+pub mod command;
+pub mod process;
+mod template;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
@@ -73,6 +78,8 @@ pub struct Site {
     /// A private folder of this environment on this machine, outside any work tree; made when first needed.
     pub state_dir: std::path::PathBuf,
     pub trees: Arc<dyn Checkout>,
+    /// This program itself, which `process` starts again as its supervisor.
+    pub program: std::path::PathBuf,
 }
 
 /// Gives the files of a release.
@@ -88,4 +95,69 @@ pub struct Entry {
 }
 
 /// Every kind of target.
-pub const ALL: &[Entry] = &[];
+pub const ALL: &[Entry] = &[process::ENTRY, command::ENTRY];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The configuration of a kind, as the pipeline file is read.
+    fn read(kind: &str, config: Value) -> Result<(), String> {
+        match kind {
+            "process" => serde_json::from_value::<process::Config>(config).map(drop),
+            "command" => serde_json::from_value::<command::Config>(config).map(drop),
+            other => panic!("no such kind: {other}"),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn examples_are_good() {
+        for entry in ALL {
+            let kind = entry.kind.kind;
+            let example: BTreeMap<String, Value> = serde_yaml::from_str(kind.example).expect("it is YAML");
+            read(kind.name, example[kind.name].clone()).expect(kind.name);
+            for line in kind.help.lines() {
+                assert!(line.chars().count() <= 150, "too wide: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_configurations_are_refused_with_the_reason() {
+        let service = |service: Value| json!({ "services": { "web": service } });
+        let run = |text: &str| service(json!({ "run": ["web", text] }));
+        let cases = [
+            ("process", json!({ "services": {} }), "there is no service"),
+            ("process", json!({ "prot": 1, "services": {} }), "unknown field `prot`"),
+            ("process", json!({ "services": { "../x": { "run": ["a"] } } }), "a service cannot have this name"),
+            ("process", service(json!({ "run": [] })), "service `web` has nothing to run"),
+            ("process", service(json!({ "run": ["a"], "instances": 0 })), "nonzero"),
+            ("process", service(json!({ "run": ["a"], "route": "x" })), "must begin with `/`"),
+            ("process", service(json!({ "run": ["a"], "inputs": ["../x"] })), "a path inside the release"),
+            ("process", service(json!({ "run": ["a"], "ready": { "within": "soon" } })), "is not a duration"),
+            ("process", run("${prot}"), "unknown variable `${prot}`"),
+            ("process", run("${service.api.url}"), "names no service; there are `web`"),
+            ("process", run("${port"), "without `}`"),
+            ("command", json!({ "apply": [] }), "a command needs a program"),
+            ("command", json!({ "apply": ["a", "${trie}"] }), "unknown variable `${trie}`"),
+            ("command", json!({ "apply": ["a"], "live": ["a", "${tree}"] }), "unknown variable `${tree}`"),
+            ("command", json!({ "apply": ["a"], "members": ["a b"] }), "must be one word"),
+            ("command", json!({ "apply": ["a"], "members": ["a", "a"] }), "is named twice"),
+        ];
+        for (kind, config, reason) in cases {
+            let error = read(kind, config.clone()).expect_err(&config.to_string());
+            assert!(error.contains(reason), "{config}: {error}");
+        }
+    }
+
+    #[test]
+    fn splits_follow_the_configuration() {
+        let splits = |config: Value| (command::ENTRY.kind.splits)(&config);
+        assert_eq!(splits(json!({ "apply": ["a"] })), crate::pipeline::Splits::default());
+        assert!(splits(json!({ "apply": ["a"], "weight": ["w"] })).by_share);
+        assert_eq!(splits(json!({ "apply": ["a"], "members": ["x"] })).members, ["x"]);
+    }
+}

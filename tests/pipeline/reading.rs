@@ -1,84 +1,11 @@
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use piton::{
+    model::{GateName, Limits, Portion, Share, Span},
+    pipeline::{Node, Pace, Pipeline, Source, examples, parse, schema},
+};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::*;
-use crate::model::{Rule, Share};
-
-/// Stand-ins for the kinds that the sockets bring.
-pub(super) mod kinds {
-    use super::*;
-
-    #[derive(Serialize, Deserialize, JsonSchema)]
-    pub struct Http {
-        pub url: String,
-        #[serde(default = "ok")]
-        pub status: u16,
-    }
-
-    fn ok() -> u16 {
-        200
-    }
-
-    #[derive(Serialize, Deserialize, JsonSchema)]
-    pub struct Process {
-        #[serde(default)]
-        pub members: Vec<String>,
-        #[serde(default = "yes")]
-        pub split: bool,
-        #[serde(default)]
-        pub command: Vec<String>,
-    }
-
-    fn yes() -> bool {
-        true
-    }
-
-    #[derive(Serialize, Deserialize, JsonSchema)]
-    pub struct Webhook {
-        pub url: String,
-        pub token: Option<String>,
-    }
-
-    pub const HTTP: GateKind = GateKind {
-        kind: Kind {
-            name: "http",
-            about: "asks a web address",
-            help: "Asks a web address.",
-            example: "http: { url: \"http://localhost/\" }",
-            check: checked::<Http>,
-            schema: |generator| generator.subschema_for::<Http>(),
-        },
-        rule: |_| Rule::Expect { passes: 1, tolerate: 0 },
-    };
-    pub const APPROVAL: GateKind = GateKind {
-        kind: Kind { name: "approval", about: "asks people", example: "approval: { url: x }", ..HTTP.kind },
-        rule: |_| Rule::Approval { people: 1, not_author: true },
-    };
-    pub const PROCESS: TargetKind = TargetKind {
-        kind: Kind {
-            name: "process",
-            about: "runs processes",
-            help: "Runs processes.",
-            example: "process: { command: [sleep, \"1\"] }",
-            check: checked::<Process>,
-            schema: |generator| generator.subschema_for::<Process>(),
-        },
-        splits: |with| {
-            let with: Process = serde_json::from_value(with.clone()).expect("it was checked");
-            Splits { by_share: with.split, members: with.members }
-        },
-    };
-    pub const WEBHOOK: Kind = Kind {
-        name: "webhook",
-        about: "posts JSON",
-        help: "Posts JSON.",
-        example: "webhook: { url: \"http://localhost/\" }",
-        check: checked::<Webhook>,
-        schema: |generator| generator.subschema_for::<Webhook>(),
-    };
-    pub const ALL: Kinds<'static> = Kinds { gates: &[HTTP, APPROVAL], targets: &[PROCESS], channels: &[WEBHOOK] };
-}
+use crate::kinds;
 
 const SMALL: &str = "
 components:
@@ -110,14 +37,14 @@ fn defaults_are_filled_in() {
 #[test]
 fn gates_get_names_and_watch_takes_those_that_look() {
     let text = "
-components: { web: { file: a, path: b } }
+components: { web: { file: a.yaml, path: b } }
 gates: { shared: { http: { url: a }, every: 20s } }
 environments:
   production:
     after: staging
     target: { process: }
     gates:
-      before: [ { approval: { url: x } } ]
+      before: [ { approval: { people: 1 } } ]
       during: [ { http: { url: b } }, shared ]
       after: [ { http: { url: c }, on_fail: ask }, { http: { url: d }, name: http-2 } ]
     canary: [10%, { share: 50%, hold: 1m }, 100%]
@@ -146,10 +73,10 @@ environments:
 #[test]
 fn waves_end_with_everyone() {
     let text = "
-components: { web: { file: a, path: b } }
+components: { web: { file: a.yaml, path: b } }
 environments:
   staging:
-    target: { process: { members: [a, b, c] } }
+    target: { command: { apply: [x], members: [a, b, c] } }
     gates: { during: [ { http: { url: b } } ] }
     waves: [ { members: [a], hold: 1h }, { members: [b, c] } ]
     deadline: 4h
@@ -272,4 +199,51 @@ fn bombs_and_depth_are_refused() {
         assert!(refused(&open.repeat(100_000)).contains("error"), "{open}");
     }
     assert!(refused("a: &a [*a]\n").contains("this alias stands inside what it refers to"));
+}
+
+#[test]
+fn every_example_can_be_parsed() {
+    for (name, text) in examples(&kinds::ALL) {
+        if let Err(refusal) = parse("example.yaml", text.as_bytes(), &kinds::ALL) {
+            panic!("{name}\n{refusal}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn pieces_for_aliases_stand_under_keys_of_their_own() {
+    let text = format!("x-command: &run {{ command: [a, b] }}\n{}", SMALL.replace("process:", "process: *run"));
+    assert_eq!(parsed(&text).environments[0].target.with["command"], serde_json::json!(["a", "b"]));
+}
+
+#[test]
+fn the_schema_knows_every_key_and_kind() {
+    let schema = schema(&kinds::ALL);
+    let has =
+        |pointer: &str| schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is not in {schema:#}")).clone();
+    assert_eq!(has("/$schema"), "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(has("/additionalProperties"), false);
+    assert_eq!(has("/required"), serde_json::json!(["components", "environments"]));
+    has("/$defs/AnyGate/properties/http/description");
+    has("/$defs/AnyGate/properties/on_fail");
+    has("/$defs/AnyTarget/properties/process");
+    has("/$defs/Environment/properties/canary");
+    assert_eq!(has("/$defs/Environment/properties/target/anyOf/0/$ref"), "#/$defs/AnyTarget");
+    for key in [
+        "after", "target", "pace", "gates", "waves", "hold", "bake", "watch", "deadline", "notify", "deploy",
+        "rollback",
+    ] {
+        has(&format!("/$defs/Environment/properties/{key}"));
+    }
+}
+
+#[test]
+fn an_explicit_nothing_takes_a_default_away() {
+    let with = |own: &str| {
+        let text = format!(
+            "{SMALL}{own}defaults:\n  gates: {{ during: [{{ http: {{ url: a }} }}] }}\n  canary: [10%, 100%]\n"
+        );
+        parsed(&text).environments[0].canary.len()
+    };
+    assert_eq!((with(""), with("    canary:\n"), with("    canary: ~\n")), (2, 2, 1));
 }

@@ -1,0 +1,15 @@
+use super::{
+    answer::{Answer, Failure},
+    sockets::AllKinds,
+    voice::Voice,
+};
+use crate::{commands::Explain, pipeline};
+
+/// `piton explain`
+pub fn run(args: &Explain, voice: &Voice) -> Result<Answer, Failure> {
+    let all = AllKinds::new();
+    let text = pipeline::explain(&all.kinds(), args.topic.as_deref(), args.kind.as_deref())
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    voice.say(text.trim_end());
+    Ok(Answer::done("explained").with("text", text))
+}

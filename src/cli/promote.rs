@@ -1,0 +1,149 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{
+    answer::{Answer, Failure, REFUSED, ROLLED_BACK, STUCK, TRY_AGAIN},
+    desk::Desk,
+    plan::say_plan,
+};
+use crate::{
+    commands::Promote,
+    engine::{State, Wait},
+    model::{AttemptId, Ending, What},
+    pipeline::Environment,
+    planner::Planned,
+    runner::{Goal, Outcome},
+};
+
+/// `piton promote`
+pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
+    let environment = desk.environment(&args.environment)?;
+    let goal = match (args.no_wait, args.watch) {
+        (true, _) => Goal::Due,
+        (false, true) => Goal::Watched,
+        (false, false) => Goal::Ended { wait_for_people: args.wait },
+    };
+    let mut done: Option<Answer> = None;
+    loop {
+        if !begin(desk, environment, args.to.as_deref()).await? {
+            return Ok(done.unwrap_or_else(|| up_to_date(environment)));
+        }
+        let (outcome, state) = desk.carry_on(environment, goal, false).await?;
+        let answer = conclude(desk, environment, &outcome, &state);
+        if answer.code != super::answer::DONE || !args.all || answer.reason_code != "promoted" {
+            return Ok(answer);
+        }
+        done = Some(answer);
+    }
+}
+
+/// Begins the next step where nothing is under way; false when there is none.
+pub async fn begin(desk: &Desk, environment: &Environment, to: Option<&str>) -> Result<bool, Failure> {
+    let opened = desk.read(&environment.name).await?;
+    refuse_unsound(&opened.state, environment)?;
+    if opened.state.is_busy() {
+        desk.voice.say(desk.voice.dim("something is under way already: carrying it on"));
+        return Ok(true);
+    }
+    let planned = desk.plan(environment, &opened.state, to).await?;
+    let plan = match planned {
+        Planned::UpToDate { held } => {
+            desk.voice.say(format!("{} {} is up to date", desk.voice.good("✓"), environment.name));
+            super::plan::say_held(&desk.voice, &held);
+            return Ok(false);
+        }
+        Planned::Next(plan) => Arc::new(*plan),
+    };
+    say_plan(desk, &plan, false);
+    let seen = opened.head;
+    let event =
+        crate::model::Event { at: desk.now(), by: desk.me.actor.clone(), what: What::Started { plan: plan.clone() } };
+    let opened = crate::ledger::Opened { head: seen, ..opened };
+    let page = crate::runner::page(&opened, vec![event]);
+    use crate::ledger::{Ledger, LedgerError};
+    match desk.ledger.append(&environment.name, opened.head.as_ref(), page).await {
+        Ok(_) => Ok(true),
+        // Somebody was faster: what they began is what is carried on.
+        Err(LedgerError::Lost { .. }) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// States from which nothing new may go in.
+fn refuse_unsound(state: &State, environment: &Environment) -> Result<(), Failure> {
+    let name = &environment.name;
+    if let Some(stuck) = &state.stuck {
+        return Err(
+            Failure::stuck(format!("`{name}` is stuck {} since {}", stuck.at, stuck.since)).hint(stuck.advice.clone())
+        );
+    }
+    if let Some(foreign) = &state.foreign {
+        let message = format!(
+            "the branch of `{name}` holds commit {} by {} that piton did not write: {}",
+            foreign.commit.short(),
+            foreign.author,
+            foreign.why
+        );
+        return Err(Failure::refused("foreign_commit", message).hint(format!(
+            "make the change on the source branch; `piton rollback {name}` drops it and restores the known-good release"
+        )));
+    }
+    Ok(())
+}
+
+fn up_to_date(environment: &Environment) -> Answer {
+    Answer::done("up_to_date").with("environment", environment.name.as_str())
+}
+
+/// Words and exit code for how it came out.
+pub fn conclude(desk: &Desk, environment: &Environment, outcome: &Outcome, state: &State) -> Answer {
+    let name = environment.name.as_str();
+    let answer = match outcome {
+        Outcome::Ended => ended(desk, state),
+        Outcome::Waiting { waits, .. } => Answer::new(0, "continue", "waiting").with("waits", waits_json(waits)),
+        Outcome::Held { waits } => {
+            for wait in waits {
+                desk.voice.say(format!("{} waiting for {} ({})", desk.voice.warn("…"), wait.on, wait.who));
+            }
+            Answer::new(REFUSED, "stop", "held").with("waits", waits_json(waits))
+        }
+        Outcome::Taken(taken) => {
+            desk.voice.say(desk.voice.warn(taken.to_string()));
+            Answer::new(TRY_AGAIN, "continue", "lease_taken").with("message", taken.to_string())
+        }
+        Outcome::Stopped => {
+            desk.voice.say(desk.voice.warn("stopped; the next `piton promote` or `piton tick` carries it on"));
+            Answer::new(TRY_AGAIN, "continue", "stopped")
+        }
+    };
+    let answer = answer.with("environment", name);
+    let good = state.good.as_ref().map(|g| g.commit.as_str());
+    let attempt = state.last.as_ref().map_or(AttemptId(0), |l| l.attempt);
+    answer.with("good", json!(good)).with("attempt", attempt.0)
+}
+
+fn ended(desk: &Desk, state: &State) -> Answer {
+    let live = state.live.as_ref();
+    let versions: Value = json!(live.map(|l| &l.versions));
+    let answer = match state.last.as_ref().map(|last| &last.ending) {
+        None => Answer::done("nothing_to_do"),
+        Some(Ending::Promoted) => Answer::done("promoted"),
+        Some(Ending::RolledBack { cause, touched: true }) => {
+            Answer::new(ROLLED_BACK, "failure", "rolled_back").with("cause", cause.sentence())
+        }
+        Some(Ending::RolledBack { cause, touched: false }) => {
+            Answer::new(REFUSED, "stop", "refused").with("cause", cause.sentence())
+        }
+        Some(Ending::Stuck { at, advice, .. }) => {
+            desk.voice.say(format!("{} {at}: {advice}", desk.voice.bad("stuck")));
+            Answer::new(STUCK, "failure", "stuck").with("cause", at.clone()).with("advice", advice.clone())
+        }
+    };
+    answer.with("versions", versions)
+}
+
+fn waits_json(waits: &[Wait]) -> Value {
+    let one = |w: &Wait| json!({ "on": w.on, "since": w.since, "until": w.until, "who": w.who });
+    waits.iter().map(one).collect()
+}

@@ -1,0 +1,89 @@
+use std::path::Path;
+
+use crate::{
+    channels::{self, Channel},
+    gates::{self, Gate},
+    ledger::{CheckoutError, Repository},
+    model::{GateSpec, TreeId},
+    pipeline::{self, Environment, GateKind, Kind, TargetKind},
+    runner::Sockets,
+    targets::{self, Checkout, Site, Target, TargetError},
+};
+
+use super::answer::Failure;
+
+/// The real sockets of one environment.
+pub struct Outside {
+    target: Box<dyn Target>,
+    channels: Vec<Box<dyn Channel>>,
+}
+
+impl Outside {
+    pub fn new(environment: &Environment, site: Site) -> Result<Outside, Failure> {
+        let spec = &environment.target;
+        let entry = targets::ALL.iter().find(|entry| entry.kind.kind.name == spec.kind);
+        let entry = entry.ok_or_else(|| Failure::usage(format!("unknown target `{}`", spec.kind)))?;
+        let target = (entry.build)(&spec.with, site).map_err(|e: TargetError| Failure::from(e))?;
+        let channels = environment.notify.iter().map(channel).collect::<Result<_, _>>()?;
+        Ok(Outside { target, channels })
+    }
+}
+
+fn channel(spec: &pipeline::ChannelSpec) -> Result<Box<dyn Channel>, Failure> {
+    let entry = channels::ALL.iter().find(|entry| entry.kind.name == spec.kind);
+    let entry = entry.ok_or_else(|| Failure::usage(format!("unknown channel `{}`", spec.kind)))?;
+    (entry.build)(&spec.with).map_err(|e| Failure::usage(format!("channel `{}`: {e}", spec.kind)))
+}
+
+impl Sockets for Outside {
+    fn target(&self) -> &dyn Target {
+        self.target.as_ref()
+    }
+
+    fn gate(&self, spec: &GateSpec) -> Result<Box<dyn Gate>, String> {
+        let entry = gates::ALL.iter().find(|entry| entry.kind.kind.name == spec.kind);
+        let entry = entry.ok_or_else(|| format!("this piton does not know gates of kind `{}`", spec.kind))?;
+        (entry.build)(&spec.with).map_err(|e| format!("the gate's configuration cannot be used: {e}"))
+    }
+
+    fn channels(&self) -> &[Box<dyn Channel>] {
+        &self.channels
+    }
+}
+
+/// Every kind that a pipeline file may name.
+pub struct AllKinds {
+    gates: Vec<GateKind>,
+    targets: Vec<TargetKind>,
+    channels: Vec<Kind>,
+}
+
+impl AllKinds {
+    pub fn new() -> AllKinds {
+        AllKinds {
+            gates: gates::ALL.iter().map(|entry| entry.kind).collect(),
+            targets: targets::ALL.iter().map(|entry| entry.kind).collect(),
+            channels: channels::ALL.iter().map(|entry| entry.kind).collect(),
+        }
+    }
+
+    pub fn kinds(&self) -> pipeline::Kinds<'_> {
+        pipeline::Kinds { gates: &self.gates, targets: &self.targets, channels: &self.channels }
+    }
+}
+
+/// The files of releases, from the local clone.
+pub struct Files(pub Repository);
+
+impl Checkout for Files {
+    fn checkout(&self, tree: &TreeId, dir: &Path) -> Result<(), TargetError> {
+        self.0.write_files(tree, dir).map_err(|error| match error {
+            CheckoutError::Submodule { .. } | CheckoutError::Name { .. } | CheckoutError::Deep { .. } => {
+                TargetError::Release(error.to_string())
+            }
+            CheckoutError::Read { .. } | CheckoutError::Write { .. } => {
+                TargetError::World { what: format!("cannot check out tree {tree}"), source: Some(Box::new(error)) }
+            }
+        })
+    }
+}

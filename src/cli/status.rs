@@ -1,0 +1,179 @@
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use super::{
+    answer::{Answer, Failure},
+    desk::Desk,
+    plan::step_words,
+};
+use crate::{
+    commands::Status,
+    engine::{self, Setup, State},
+    ledger::{Freshness, Opened},
+    model::{ComponentName, EnvironmentName, Quarantined, Stamp, Version},
+    pipeline::Environment,
+};
+
+/// `piton status`
+pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
+    let chosen: Vec<&Environment> = match &args.environment {
+        Some(name) => vec![desk.environment(name)?],
+        None => desk.pipeline.environments.iter().collect(),
+    };
+    let names: Vec<EnvironmentName> = chosen.iter().map(|e| e.name.clone()).collect();
+    let mut opened = Vec::new();
+    match args.offline {
+        true => {
+            for name in &names {
+                opened.push(desk.ledger.open_mirror(name).await?);
+            }
+        }
+        false => {
+            for result in desk.ledger.open_many(&names).await {
+                opened.push(result?);
+            }
+        }
+    }
+    let now = desk.now();
+    let pairs: Vec<(&Environment, &Opened)> = chosen.into_iter().zip(opened.iter()).collect();
+    table(desk, &pairs);
+    for (environment, opened) in &pairs {
+        details(desk, environment, opened, now);
+    }
+    let facts: serde_json::Map<String, Value> =
+        pairs.iter().map(|(e, o)| (e.name.to_string(), facts(&o.state, o, now))).collect();
+    Ok(Answer::done("status").with("environments", facts))
+}
+
+fn table(desk: &Desk, pairs: &[(&Environment, &Opened)]) {
+    let voice = &desk.voice;
+    let mut table = Table::new();
+    table.load_style(if voice.live { presets::UTF8_BORDERS_ONLY } else { presets::NOTHING });
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(voice.width()).unwrap_or(120));
+    let mut header = vec!["environment".to_owned()];
+    header.extend(desk.pipeline.components.keys().map(ToString::to_string));
+    header.extend(["known good".to_owned(), "now".to_owned()]);
+    table.set_header(header);
+    for (environment, opened) in pairs {
+        let state = &opened.state;
+        let mut row = vec![environment.name.to_string()];
+        row.extend(desk.pipeline.components.keys().map(|c| cell(state, c)));
+        row.push(state.good.as_ref().map_or("none".to_owned(), |g| g.commit.short().to_owned()));
+        row.push(headline(state));
+        table.add_row(row);
+    }
+    voice.say(table.to_string());
+}
+
+fn cell(state: &State, component: &ComponentName) -> String {
+    let live = state.live.as_ref().and_then(|l| l.versions.get(component));
+    let text = live.map_or("–".to_owned(), Version::to_string);
+    if state.pins.contains_key(component) { format!("{text} (pinned)") } else { text }
+}
+
+/// The state in a few words.
+fn headline(state: &State) -> String {
+    if let Some(stuck) = &state.stuck {
+        return format!("STUCK {}", stuck.at);
+    }
+    if let Some(rollback) = &state.rollback {
+        return format!("rolling back {}", rollback.attempt);
+    }
+    if let Some(attempt) = &state.attempt {
+        let step = attempt.current().map_or("settling".to_owned(), step_words);
+        return format!("{} {}: {step}", attempt.id, attempt.plan.headline());
+    }
+    match (state.watches.last(), &state.live) {
+        (Some(watch), _) => format!("watching {}", watch.plan.headline()),
+        (None, Some(_)) => "quiet".to_owned(),
+        (None, None) => "nothing deployed".to_owned(),
+    }
+}
+
+fn details(desk: &Desk, environment: &Environment, opened: &Opened, now: Stamp) {
+    let (voice, state) = (&desk.voice, &opened.state);
+    let line = |text: String| voice.say(format!("  {}: {text}", environment.name));
+    if let Freshness::Mirror { why, unpushed } = &opened.freshness {
+        line(voice.warn(format!("seen last, not now ({why}); {unpushed} pages not pushed yet")));
+    }
+    if let Some(foreign) = &state.foreign {
+        line(voice.bad(format!(
+            "commit {} by {} was not written by piton: {}",
+            foreign.commit.short(),
+            foreign.author,
+            foreign.why
+        )));
+    }
+    if let Some(stuck) = &state.stuck {
+        line(voice.bad(format!("stuck since {}: {}", stuck.since, stuck.advice)));
+    }
+    if let Some(freeze) = state.frozen(now) {
+        line(voice.warn(format!("frozen by {} {}: {}", freeze.by, end(freeze.until), freeze.reason)));
+    }
+    for pin in state.pins.values().filter(|p| p.in_force(now)) {
+        let unpin = newest(desk, &pin.component).filter(|v| *v != pin.version);
+        let unpin = unpin.map_or(String::new(), |v| format!("; an unpin would bring {v}"));
+        line(format!(
+            "{} pinned to {} by {} {}: {}{unpin}",
+            pin.component,
+            pin.version,
+            pin.by,
+            end(pin.until),
+            pin.reason
+        ));
+    }
+    for quarantine in state.quarantines.iter().filter(|q| q.in_force(now)) {
+        let what = match &quarantine.what {
+            Quarantined::Version { component, version } => format!("{component} {version}"),
+            Quarantined::Content { commit, files } => {
+                format!(
+                    "{} of {}",
+                    files.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>().join(", "),
+                    commit.short()
+                )
+            }
+        };
+        line(voice.warn(format!("{what} in quarantine {}: {}", end(quarantine.until), quarantine.reason)));
+    }
+    for wait in engine::next(state, now, Setup::default()).waits {
+        let until = wait.until.map_or(String::new(), |u| format!(", {} left", u.since(now)));
+        line(voice.dim(format!("waiting for {} since {}{until} ({})", wait.on, wait.since, wait.who)));
+    }
+}
+
+/// The value at the newest commit of the source branch that was seen here.
+fn newest(desk: &Desk, component: &ComponentName) -> Option<Version> {
+    let tip = desk.repository.resolve(&desk.pipeline.source.branch).ok()?;
+    let tree = desk.repository.tree_of(&tip).ok()?;
+    crate::planner::versions_in(&desk.pipeline, &desk.repository, &tree).ok()?.get(component).cloned()
+}
+
+fn end(until: Option<Stamp>) -> String {
+    until.map_or("for ever".to_owned(), |until| format!("until {until}"))
+}
+
+fn facts(state: &State, opened: &Opened, now: Stamp) -> Value {
+    let waits = engine::next(state, now, Setup::default()).waits;
+    let waits: Vec<Value> =
+        waits.iter().map(|w| json!({ "on": w.on, "since": w.since, "until": w.until, "who": w.who })).collect();
+    json!({
+        "now": headline(state),
+        "head": opened.head,
+        "live": state.live,
+        "good": state.good,
+        "attempt": state.attempt.as_ref().map(|a| json!({
+            "id": a.id, "plan": a.plan.headline(), "step": a.step, "steps": a.plan.steps.len(), "started": a.started,
+        })),
+        "rollback": state.rollback.as_ref().map(|r| json!({ "attempt": r.attempt, "cause": r.cause, "since": r.since })),
+        "stuck": state.stuck,
+        "watches": state.watches.iter().map(|w| json!({ "attempt": w.attempt, "until": w.until })).collect::<Vec<_>>(),
+        "pins": state.pins.values().collect::<Vec<_>>(),
+        "quarantines": state.quarantines,
+        "freeze": state.freeze,
+        "lease": state.lease,
+        "last": state.last,
+        "foreign": state.foreign,
+        "mirror": matches!(opened.freshness, Freshness::Mirror { .. }),
+        "waits": waits,
+    })
+}

@@ -1,0 +1,63 @@
+use serde_json::json;
+
+use super::{
+    answer::{Answer, Failure},
+    desk::Desk,
+    promote::{begin, conclude},
+};
+use crate::{commands::Tick, pipeline::Environment, runner::Goal};
+
+/// `piton tick`: one environment that fails must not keep the others waiting.
+pub async fn run(desk: &Desk, args: &Tick) -> Result<Answer, Failure> {
+    let mut chosen: Vec<&Environment> = Vec::new();
+    for name in &args.environments {
+        chosen.push(desk.environment(name)?);
+    }
+    if chosen.is_empty() {
+        chosen = desk.pipeline.environments.iter().collect();
+    }
+    let mut results = Vec::new();
+    for environment in chosen {
+        let result = one(desk, environment, args.promote).await;
+        if let Err(failure) = &result {
+            desk.voice.say(format!("{}: {}", environment.name, desk.voice.bad(&failure.message)));
+        }
+        results.push((environment.name.clone(), result));
+    }
+    let weight = |result: &Result<Answer, Failure>| match result {
+        Ok(answer) => answer.code,
+        Err(failure) => failure.code,
+    };
+    // Stuck before rolled back before everything that only has to be tried again.
+    let gravity = |code: u8| [0, 3, 75, 4, 2, 1, 5].iter().position(|c| *c == code).unwrap_or(0);
+    let worst = results.iter().map(|(_, result)| weight(result)).max_by_key(|code| gravity(*code)).unwrap_or(0);
+    let facts: serde_json::Map<String, serde_json::Value> = results
+        .iter()
+        .map(|(name, result)| {
+            let (code, reason) = match result {
+                Ok(answer) => (answer.code, answer.reason_code),
+                Err(failure) => (failure.code, failure.reason_code),
+            };
+            (name.to_string(), json!({ "exit_code": code, "reason_code": reason }))
+        })
+        .collect();
+    let decision = if worst == 0 { "complete" } else { "failure" };
+    Ok(Answer::new(worst, decision, "ticked").with("environments", facts))
+}
+
+async fn one(desk: &Desk, environment: &Environment, promote: bool) -> Result<Answer, Failure> {
+    let opened = desk.read(&environment.name).await?;
+    let idle = !opened.state.is_busy();
+    if idle && promote {
+        begin(desk, environment, None).await?;
+    } else if idle && opened.state.watches.is_empty() {
+        return Ok(Answer::done("nothing_to_do"));
+    }
+    let before = opened.state.last.clone();
+    let (outcome, state) = desk.carry_on(environment, Goal::Due, false).await?;
+    // What ended before this tick is old news.
+    if state.last == before && matches!(outcome, crate::runner::Outcome::Ended) {
+        return Ok(Answer::done("nothing_to_do"));
+    }
+    Ok(conclude(desk, environment, &outcome, &state))
+}

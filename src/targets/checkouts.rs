@@ -1,0 +1,165 @@
+//! The folder of checkouts: one per tree, checked out and built once.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::{Site, TargetError};
+use crate::{
+    clients::process::{Program, last_lines},
+    model::{Span, TreeId},
+};
+
+/// What is run once in a new checkout.
+#[derive(Debug, Clone, Default)]
+pub struct Build {
+    /// Empty: nothing.
+    pub argv: Vec<String>,
+    pub secrets: Vec<String>,
+    pub within: Span,
+}
+
+/// Gives the folder with the tree's files, built. Whoever comes second waits for the first.
+pub async fn bring(site: &Site, build: &Build, tree: &TreeId) -> Result<PathBuf, TargetError> {
+    let (site, owned_tree, argv) = (site.clone(), tree.clone(), build.argv.clone());
+    let prepared = tokio::task::spawn_blocking(move || prepare(&site, &owned_tree, &argv)).await;
+    let prepared = prepared.map_err(|error| world("the checkout failed", Some(Box::new(error))))??;
+    let Prepared { dir, done, lock } = prepared;
+    if !done {
+        build_in(&dir, build, tree).await?;
+        mark_done(&dir, &build.argv).map_err(|error| cannot("note the build of", &dir, error))?;
+    }
+    drop(lock);
+    Ok(dir)
+}
+
+/// Removes checkouts other than the needed ones, which are named by their tree ids: the longest unused first.
+pub fn prune(state_dir: &Path, needed: &[OsString], keep: usize) -> io::Result<()> {
+    let mut unneeded = Vec::new();
+    for entry in fs::read_dir(state_dir.join("releases"))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_needed = needed.iter().any(|needed| needed == name);
+        if TreeId::new(name).is_ok() && path.is_dir() && !is_needed {
+            let used = fs::metadata(beside(&path, "done")).and_then(|meta| meta.modified());
+            unneeded.push((used.unwrap_or(SystemTime::UNIX_EPOCH), path));
+        }
+    }
+    unneeded.sort();
+    let surplus = unneeded.len().saturating_sub(keep);
+    for (_, path) in unneeded.into_iter().take(surplus) {
+        let lock = File::create(beside(&path, "lock"))?;
+        // Someone is just bringing it back.
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        remove_if_there(fs::remove_file(beside(&path, "done")))?;
+        fs::remove_dir_all(&path)?;
+    }
+    Ok(())
+}
+
+struct Prepared {
+    dir: PathBuf,
+    done: bool,
+    /// Held until the build is over.
+    lock: File,
+}
+
+fn prepare(site: &Site, tree: &TreeId, build: &[String]) -> Result<Prepared, TargetError> {
+    let dir = site.state_dir.join("releases").join(tree.as_str());
+    let parent = site.state_dir.join("releases");
+    fs::create_dir_all(&parent).map_err(|error| cannot("make", &parent, error))?;
+    // The lock file stays: removing it would let a third one in beside the second.
+    let lock = File::create(beside(&dir, "lock")).map_err(|error| cannot("lock", &dir, error))?;
+    lock.lock().map_err(|error| cannot("lock", &dir, error))?;
+    if is_done(&dir, build) {
+        touch(&dir, build);
+        return Ok(Prepared { dir, done: true, lock });
+    }
+    // A half-done build is not built upon: the next one begins with the files as they are in the tree.
+    remove_if_there(fs::remove_file(beside(&dir, "done"))).map_err(|error| cannot("clear", &dir, error))?;
+    remove_if_there(fs::remove_dir_all(&dir)).map_err(|error| cannot("clear", &dir, error))?;
+    let fresh = beside(&dir, "new");
+    remove_if_there(fs::remove_dir_all(&fresh)).map_err(|error| cannot("clear", &fresh, error))?;
+    site.trees.checkout(tree, &fresh)?;
+    fs::rename(&fresh, &dir).map_err(|error| cannot("rename the checkout to", &dir, error))?;
+    Ok(Prepared { dir, done: false, lock })
+}
+
+async fn build_in(dir: &Path, build: &Build, tree: &TreeId) -> Result<(), TargetError> {
+    if build.argv.is_empty() {
+        return Ok(());
+    }
+    let mut program = Program::new(build.argv.clone(), build.within).in_dir(dir);
+    program.secrets = build.secrets.clone();
+    let ran = program.run().await.map_err(|error| {
+        TargetError::Release(format!(
+            "the build of release {} could not be started: {}",
+            tree.short(),
+            with_cause(&error)
+        ))
+    })?;
+    if ran.succeeded() {
+        return Ok(());
+    }
+    let how = ran.sentence(&build.argv.join(" "));
+    let output = last_lines(&format!("{}\n{}", ran.stdout, ran.stderr)).unwrap_or_default();
+    Err(TargetError::Release(format!(
+        "the build of release {} failed: {how}; its output ends with: {output}",
+        tree.short()
+    )))
+}
+
+/// The mark names the build command: another command builds anew.
+fn is_done(dir: &Path, build: &[String]) -> bool {
+    dir.is_dir() && fs::read_to_string(beside(dir, "done")).is_ok_and(|text| text == build.join("\n"))
+}
+
+fn mark_done(dir: &Path, build: &[String]) -> io::Result<()> {
+    replace_file(&beside(dir, "done"), build.join("\n").as_bytes())
+}
+
+/// The time of the mark says when the checkout was last wanted; a failure only makes it look older.
+fn touch(dir: &Path, build: &[String]) {
+    let _ = mark_done(dir, build);
+}
+
+/// Writes beside the file, then renames: a reader sees the old or the new one.
+pub fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    io::Write::write_all(&mut file, text)?;
+    fs::rename(&beside, path)
+}
+
+fn beside(dir: &Path, what: &str) -> PathBuf {
+    dir.with_extension(what)
+}
+
+fn remove_if_there(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: io::Error) -> TargetError {
+    world(&format!("cannot {what} {}", path.display()), Some(Box::new(error)))
+}
+
+fn world(what: &str, source: Option<Box<dyn std::error::Error + Send + Sync>>) -> TargetError {
+    TargetError::World { what: what.to_owned(), source }
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

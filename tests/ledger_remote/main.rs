@@ -1,0 +1,12 @@
+//! The ledger against real git hosts, good and bad.
+
+mod alone;
+mod faults;
+mod history;
+mod hosts;
+mod http;
+#[path = "../ledger_world/mod.rs"]
+mod ledger_world;
+mod local;
+mod signatures;
+mod writers;
