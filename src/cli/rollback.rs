@@ -9,10 +9,10 @@ use crate::{
     commands::{self, Rollback, To},
     engine::State,
     ledger::{Entry, Ledger},
-    model::{ComponentName, Release, Stamp, What},
+    model::{ComponentName, Release, Stamp, TreeId, What},
     pipeline::Environment,
     planner::{self, Context},
-    runner::{Goal, Outcome},
+    runner::{Goal, Outcome, Seizure},
 };
 
 /// How many pages of the branch are searched for a commit or a moment.
@@ -21,7 +21,10 @@ const PAGES_MAX: usize = 5_000;
 /// `piton rollback`: needs no gate, no metrics source, no notification and no git host.
 pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
     let environment = desk.environment(&args.environment)?;
-    let opened = desk.read(&args.environment).await?;
+    if let Some(component) = &args.component {
+        commands::known(component, &desk.pipeline)?;
+    }
+    let opened = desk.read_anyway(&args.environment).await?;
     let whole = destination(desk, environment, &opened.state, &args.to).await?;
     let to = match &args.component {
         Some(component) => only(desk, environment, &opened.state, component, &whole)?,
@@ -63,8 +66,9 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
             .map_err(|taken| Failure::try_again("lease_taken", taken.to_string()))?;
         Ok(claim.into_iter().chain(unpinned).chain([ordered]).collect())
     };
-    desk.append(&args.environment, make).await?;
-    let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: true }, true).await?;
+    desk.append_anyway(&args.environment, make).await?;
+    let (outcome, state) =
+        desk.carry_on(environment, Goal::Ended { wait_for_people: true }, Seizure::ForTheWayBack).await?;
     let answer = promote::conclude(desk, environment, &outcome, &state);
     Ok(match (&outcome, answer.reason_code) {
         // That it went back is what was asked for.
@@ -108,6 +112,10 @@ async fn at_time(desk: &Desk, environment: &Environment, state: &State, at: Stam
 }
 
 fn release_of(desk: &Desk, state: &State, entries: &[Entry], entry: &Entry) -> Result<Release, Failure> {
+    if entry.tree == TreeId::empty() {
+        let message = format!("nothing was deployed at {} yet, {}", entry.commit.short(), entry.at);
+        return Err(Failure::usage(message).hint("name a later commit or moment"));
+    }
     let planned = entries.iter().flat_map(|e| &e.events).find_map(|event| match &event.what {
         What::Started { plan } if plan.release.tree == entry.tree => Some(plan.release.clone()),
         _ => None,
@@ -129,9 +137,6 @@ fn only(
     component: &ComponentName,
     whole: &Release,
 ) -> Result<Release, Failure> {
-    if !desk.pipeline.components.contains_key(component) {
-        return Err(Failure::usage(format!("unknown component `{component}`")));
-    }
     let context = Context {
         pipeline: &desk.pipeline,
         environment,

@@ -21,6 +21,9 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
         None => desk.pipeline.environments.iter().collect(),
     };
     let names: Vec<EnvironmentName> = chosen.iter().map(|e| e.name.clone()).collect();
+    if let Some(name) = args.environment.as_ref().filter(|_| args.accept_rewritten) {
+        desk.ledger.accept_rewritten(name).await?;
+    }
     let mut opened = Vec::new();
     match args.offline {
         true => {

@@ -5,7 +5,11 @@ use super::{
     desk::Desk,
     promote::{begin, conclude},
 };
-use crate::{commands::Tick, pipeline::Environment, runner::Goal};
+use crate::{
+    commands::Tick,
+    pipeline::Environment,
+    runner::{Goal, Outcome, Seizure},
+};
 
 /// `piton tick`: one environment that fails must not keep the others waiting.
 pub async fn run(desk: &Desk, args: &Tick) -> Result<Answer, Failure> {
@@ -54,10 +58,12 @@ async fn one(desk: &Desk, environment: &Environment, promote: bool) -> Result<An
         return Ok(Answer::done("nothing_to_do"));
     }
     let before = opened.state.last.clone();
-    let (outcome, state) = desk.carry_on(environment, Goal::Due, false).await?;
-    // What ended before this tick is old news.
-    if state.last == before && matches!(outcome, crate::runner::Outcome::Ended) {
-        return Ok(Answer::done("nothing_to_do"));
-    }
-    Ok(conclude(desk, environment, &outcome, &state))
+    let (outcome, state) = desk.carry_on(environment, Goal::Due, Seizure::Nobody).await?;
+    Ok(match (outcome, state.last != before) {
+        // What ended before this tick is old news.
+        (Outcome::Ended, false) => Answer::done("nothing_to_do"),
+        // What ended in it is the news, even if an older release is watched on.
+        (Outcome::Waiting { .. }, true) if !state.is_busy() => conclude(desk, environment, &Outcome::Ended, &state),
+        (outcome, _) => conclude(desk, environment, &outcome, &state),
+    })
 }

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use approve::{Abort, Approve, Extend, abort, approve, extend};
 pub use freeze::{Freeze, Unfreeze, freeze, unfreeze};
-pub use pin::{Pin, Unpin, pin, unpin};
+pub use pin::{Pin, Unpin, known, pin, unpin};
 pub use quarantine::{QuarantineArgs, quarantine, unquarantine};
 pub use rollback::{Rollback, To, quarantine_of};
 pub use words::{Assignment, Until};
@@ -166,6 +166,9 @@ pub struct Status {
     /// Do not ask the git host: show what was seen last.
     #[arg(long)]
     pub offline: bool,
+    /// Take the environment's branch as it is although somebody has rewritten it.
+    #[arg(long, requires = "environment", conflicts_with = "offline")]
+    pub accept_rewritten: bool,
 }
 
 #[derive(Debug, Args)]

@@ -64,7 +64,8 @@ pub fn unpin(args: &Unpin, pipeline: &Pipeline, state: &State) -> Result<What, R
     Ok(What::Unpinned { component: args.component.clone(), reason: reason(&args.reason)? })
 }
 
-pub(super) fn known(component: &ComponentName, pipeline: &Pipeline) -> Result<(), Refusal> {
+/// Refuses a component that the pipeline does not have.
+pub fn known(component: &ComponentName, pipeline: &Pipeline) -> Result<(), Refusal> {
     if pipeline.components.contains_key(component) {
         return Ok(());
     }

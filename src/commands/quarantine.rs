@@ -37,6 +37,9 @@ pub fn quarantine(args: &QuarantineArgs, pipeline: &Pipeline, by: &Actor, now: S
         (false, Some(until)) => Some(until.from(now)),
         (false, None) => Some(now + QUARANTINE_LENGTH),
     };
+    if until.is_some_and(|until| until <= now) {
+        return Err(Refusal::Usage("the quarantine would end before it begins".to_owned()));
+    }
     let what = Quarantined::Version { component, version };
     let quarantine = model::Quarantine { what, reason: reason(&args.reason)?, by: by.clone(), since: now, until };
     Ok(What::Quarantined { quarantine })

@@ -148,6 +148,8 @@ pub enum What {
     },
     Stuck {
         attempt: AttemptId,
+        /// Written as `place`, since the event itself has an `at`.
+        #[serde(rename = "place")]
         at: String,
         live: String,
         advice: String,
@@ -306,4 +308,23 @@ pub enum Ending {
         live: String,
         advice: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_back_what_it_was() {
+        let what = What::Stuck {
+            attempt: AttemptId(3),
+            at: "going back".to_owned(),
+            live: "unknown".to_owned(),
+            advice: "mend it".to_owned(),
+        };
+        let by = Actor::new("alice").expect("a name");
+        let event = Event { at: Stamp(1_795_249_268_417), by, what };
+        let text = serde_json::to_string(&event).expect("plain data");
+        assert_eq!(serde_json::from_str::<Event>(&text).expect(&text), event);
+    }
 }

@@ -168,6 +168,13 @@ macro_rules! short_id {
 short_id!(CommitId);
 short_id!(TreeId);
 
+impl TreeId {
+    /// Git's tree without any file: what is deployed where nothing is.
+    pub fn empty() -> TreeId {
+        TreeId::new("4b825dc642cb6eb9a060e54bf8d69288fbee4904").expect("forty hexadecimal digits")
+    }
+}
+
 /// The number of a promotion within its environment, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]

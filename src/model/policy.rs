@@ -59,8 +59,12 @@ impl Lease {
     /// How long a lease lasts when nothing renews it.
     pub const LENGTH: Span = Span::minutes(3);
 
+    /// How far ahead another machine's clock may be.
+    pub const SKEW_MAX: Span = Span::minutes(30);
+
+    /// One that ends later than any lease can was taken by a clock that is wrong, and holds nobody up.
     pub fn is_live(&self, now: Stamp) -> bool {
-        now < self.until
+        now < self.until && self.until <= now + Lease::LENGTH + Lease::SKEW_MAX
     }
 }
 

@@ -4,9 +4,6 @@ use crate::{
     model::{CommitId, Event, TreeId, What},
 };
 
-/// The tree of git that holds nothing.
-const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
-
 /// The page that these events make after what was opened.
 pub fn make(opened: &Opened, events: Vec<Event>) -> Page {
     let mut after = opened.state.clone();
@@ -37,16 +34,15 @@ pub fn make(opened: &Opened, events: Vec<Event>) -> Page {
 
 /// What is deployed, or being deployed, after the page.
 fn tree(opened: &Opened, after: &State) -> TreeId {
-    let empty = || TreeId::new(EMPTY_TREE).expect("git's empty tree is a tree id");
     if let Some(rollback) = &after.rollback {
-        return rollback.to.as_ref().map_or_else(empty, |to| to.tree.clone());
+        return rollback.to.as_ref().map_or_else(TreeId::empty, |to| to.tree.clone());
     }
     if after.foreign.is_some()
         && let Some(tree) = &opened.tree
     {
         return tree.clone();
     }
-    after.standing().map_or_else(empty, |release| release.tree.clone())
+    after.standing().map_or_else(TreeId::empty, |release| release.tree.clone())
 }
 
 fn nowhere() -> CommitId {

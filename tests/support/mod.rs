@@ -234,7 +234,7 @@ impl Sandbox {
     /// The version of a service that the environment's users get.
     pub fn served(&self, environment: &str) -> String {
         let report = self.report(environment).expect("a supervisor runs");
-        let answer = get(&report.facts["url"], "version");
+        let answer = get(&format!("{}/version", report.facts["url"].trim_end_matches('/')));
         let body: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("no version in {answer:?}"));
         body["version"].as_str().expect("a version").to_owned()
     }
@@ -333,8 +333,8 @@ pub fn until_or<T>(what: &str, mut look: impl FnMut() -> Option<T>, said: impl F
 }
 
 /// Asks an address of a service; the whole answer as text.
-pub fn get(url: &str, path: &str) -> String {
-    let url = format!("{}/{path}", url.trim_end_matches('/'));
+pub fn get(url: &str) -> String {
+    let url = url.to_owned();
     run(async move {
         let answer = ask(&url).await;
         answer.unwrap_or_else(|why| panic!("no answer from {url}: {why}"))

@@ -15,6 +15,7 @@ mod proxy;
 mod ready;
 pub mod record;
 mod routing;
+mod secrets;
 mod start;
 mod unit;
 
@@ -41,7 +42,7 @@ use super::wire::{PROTOCOL, Report};
 use crate::model::{Arm, TreeId};
 
 pub use control::{ORDERS_PATH, REPORT_PATH, short_socket_path};
-pub use start::supervise;
+pub use start::{EXIT_TAKEN, supervise};
 
 struct Supervisor {
     /// Itself, for the tasks it starts.

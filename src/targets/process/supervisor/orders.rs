@@ -48,7 +48,7 @@ impl Supervisor {
         if !hurry && self.hurrying.load(Ordering::SeqCst) > 0 {
             overtaken.cancel();
         }
-        lock(&self.book).secrets.extend(request.secrets);
+        lock(&self.book).secrets.add(request.secrets);
         let doing = async {
             match request.order {
                 Order::Apply { release } => self.apply(release).await,
@@ -155,7 +155,9 @@ impl Supervisor {
         self.open_doors(&to).await?;
         let was_there = lock(&self.book).releases.contains_key(&tree);
         self.bring_up(to).await?;
-        self.set_arms(Arms { stable: Some(tree.clone()), candidate: None, share: 0, trial: None });
+        // Whoever went on watching the destination sees it where it was on trial.
+        let trial = Some(tree.clone());
+        self.set_arms(Arms { stable: Some(tree.clone()), candidate: None, share: 0, trial });
         if *from != tree {
             self.take_down(from);
         }

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval, sleep},
@@ -33,11 +34,15 @@ use crate::targets::process::wire::Brought;
 
 /// What the one who started us waits for on our standard output.
 pub const READY_LINE: &str = "ready";
+/// Another supervisor runs; whoever wanted one has it.
+pub const EXIT_TAKEN: u8 = 75;
+const EXIT_STUCK: u8 = 5;
 /// The environment's port may still be held by connections of the supervisor before.
 const BIND_TRIES: usize = 50;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 const LOG_ROTATION_EVERY: Duration = Duration::from_secs(30);
 const SWEEP_WITHIN: Duration = Duration::from_secs(5);
+const OPEN_FILES_WANTED: u64 = 65_536;
 /// Proxying is waiting; more threads would only cost memory.
 const THREADS_MAX: usize = 4;
 
@@ -45,6 +50,7 @@ const THREADS_MAX: usize = 4;
 pub fn supervise(state_dir: &Path) -> ExitCode {
     // A leader of a group already has what this gives: a session that no terminal ends.
     let _ = nix::unistd::setsid();
+    allow_many_connections();
     match run(state_dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,9 +61,18 @@ pub fn supervise(state_dir: &Path) -> ExitCode {
                 source = cause.source();
             }
             eprintln!("{text}");
-            ExitCode::from(5)
+            let taken = matches!(error.downcast_ref(), Some(StartError::Running(_)));
+            ExitCode::from(if taken { EXIT_TAKEN } else { EXIT_STUCK })
         }
     }
+}
+
+/// Every request takes two open files; the usual 1024 would end at some 500 users.
+fn allow_many_connections() {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    // Not more than asked for here: some programs that inherit it walk through all that are possible. A failure only
+    // leaves the usual limit.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(OPEN_FILES_WANTED), hard);
 }
 
 /// Why a supervisor cannot start.
