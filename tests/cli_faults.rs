@@ -60,11 +60,11 @@ fn names_that_would_be_paths_or_commands() {
 
 #[test]
 fn a_version_is_never_a_command() {
-    let text = pipeline(ONE).replace("front, work", "front, said").replace(
-        "  work:",
-        "  said: { command: { run: [sh, -c, 'echo \"$PITON_SOURCE\"'] }, every: 100ms }\n  work:",
-    );
-    let text = text.replace("          stop: 1s\n", "          stop: 1s\n          env: { VERSION: '${version.web}' }\n");
+    let text = pipeline(ONE)
+        .replace("front, work", "front, said")
+        .replace("  work:", "  said: { command: { run: [sh, -c, 'echo \"$PITON_SOURCE\"'] }, every: 100ms }\n  work:");
+    let text =
+        text.replace("          stop: 1s\n", "          stop: 1s\n          env: { VERSION: '${version.web}' }\n");
     let sandbox = Sandbox::with_pipeline(&text);
     let version = "1; touch $(pwd)/../../../owned `touch owned` ${port}";
     sandbox.piton(&["edit", "services/web.yaml", "version", version]).ends(0);
@@ -171,8 +171,7 @@ fn events_and_a_lease_of_a_clock_that_was_ahead() {
     let lease = json!({ "holder": "a wrong clock", "nonce": "ff", "fence": 9, "until": "2099-01-01T00:03:00.000Z" });
     let event = json!({ "at": "2099-01-01T00:00:00.000Z", "by": "x", "event": "leased", "lease": lease });
     let page = sandbox.subjects("production").len() + 1;
-    let message =
-        format!("lease 9\n\nPiton-Schema: 1\nPiton-Page: {page}\nPiton-Nonce: ff-1\nPiton-Event: {event}");
+    let message = format!("lease 9\n\nPiton-Schema: 1\nPiton-Page: {page}\nPiton-Nonce: ff-1\nPiton-Event: {event}");
     by_hand(&sandbox, |_| {}, &message);
     let status = sandbox.status("production");
     assert_eq!((&status["foreign"], &status["lease"]["nonce"]), (&json!(null), &json!("ff")), "{status}");
@@ -405,7 +404,8 @@ fn assert_nowhere(sandbox: &Sandbox, secret: &str) {
     let grep = Command::new("grep").args(["-r", "-l", "-a", "-F", secret]).arg(sandbox.root()).output();
     assert_eq!(String::from_utf8_lossy(&grep.expect("grep is there").stdout), "");
     for dir in [sandbox.origin(), sandbox.deploy()] {
-        let objects = Command::new("git").args(["cat-file", "--batch", "--batch-all-objects"]).current_dir(dir).output();
+        let objects =
+            Command::new("git").args(["cat-file", "--batch", "--batch-all-objects"]).current_dir(dir).output();
         let objects = objects.expect("git is there").stdout;
         assert!(objects.len() > 1000 && !String::from_utf8_lossy(&objects).contains(secret));
     }

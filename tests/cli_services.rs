@@ -53,7 +53,10 @@ fn a_service_that_listens_and_hangs() {
 fn a_service_that_dies_every_three_seconds_does_not_pass_its_bake() {
     let sandbox = sandbox();
     // Three deaths within the bake, each of them seen by some look or by the restarts running out.
-    let text = sandbox.read("pipelines/sandbox.yaml").replace("bake: 300ms", "bake: 14s").replace("stop: 1s", "stop: 1s\n          restarts: 2");
+    let text = sandbox
+        .read("pipelines/sandbox.yaml")
+        .replace("bake: 300ms", "bake: 14s")
+        .replace("stop: 1s", "stop: 1s\n          restarts: 2");
     sandbox.write("pipelines/sandbox.yaml", text);
     sandbox.bump("web", "1.1.0-mortal");
     sandbox.piton(&["promote", "production"]).ends(1);

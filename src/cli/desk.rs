@@ -135,11 +135,7 @@ impl Desk {
             stop: self.stop.clone(),
             pace: PollPace::default(),
         };
-        let ended = match runner.run(goal, seize).await {
-            // A runner of this machine that was killed does not come back for its lease.
-            Ok((Outcome::Taken(taken), _)) if runner::has_ended(&taken.0) => runner.run(goal, true).await,
-            ended => ended,
-        };
+        let ended = runner.run(goal, seize).await;
         view.end();
         Ok(ended?)
     }

@@ -5,7 +5,11 @@ use super::{
     desk::Desk,
     promote::{begin, conclude},
 };
-use crate::{commands::Tick, pipeline::Environment, runner::{Goal, Outcome}};
+use crate::{
+    commands::Tick,
+    pipeline::Environment,
+    runner::{Goal, Outcome},
+};
 
 /// `piton tick`: one environment that fails must not keep the others waiting.
 pub async fn run(desk: &Desk, args: &Tick) -> Result<Answer, Failure> {

@@ -167,6 +167,11 @@ impl<'a> Runner<'a> {
                 self.close(&mut belief).await?;
                 return Ok((outcome, belief.state));
             }
+            if let Some(nonce) = dead_holder(&belief.state, now) {
+                // Exactly this lease: one that somebody alive has taken meanwhile stays theirs.
+                self.write(&mut belief, vec![What::Released { nonce }]).await?;
+                continue;
+            }
             work.drop_unwanted(&next);
             work.drop_stale_looks(&belief.state);
             let acts = next.effects.iter().any(Effect::acts);
@@ -484,6 +489,12 @@ fn reached(goal: Goal, state: &State, next: &Next, work: &Work, now: Stamp) -> O
         Goal::Due if idle => Some(Outcome::Waiting { waits: waits(), wake: next.wake }),
         Goal::Ended { .. } | Goal::Watched | Goal::Due => None,
     }
+}
+
+/// Who has the lease and was killed on this machine: nobody need wait for the end of it.
+fn dead_holder(state: &State, now: Stamp) -> Option<String> {
+    let lease = state.lease.as_ref().filter(|lease| lease.is_live(now) && has_ended(lease))?;
+    Some(lease.nonce.clone())
 }
 
 /// Whether the preflight lacks only what people or the calendar can give.
