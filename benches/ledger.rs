@@ -93,6 +93,34 @@ async fn opening(dir: &Path) {
     }
     report("open 100,000 events, new process, origin asked", &mut cold);
     report("open 100,000 events, new process, mirror", &mut mirror);
+    program(&dir.join("two"));
+}
+
+/// The whole program, from its start to its exit, beside git's own read of the same.
+fn program(clone: &Path) {
+    let pipeline = clone.join("pipeline.yaml");
+    let text = "name: bench\ncomponents:\n  hub: { file: values.yaml, path: hub }\n\
+                environments:\n  long: { target: { command: { apply: [\"true\"] } }, bake: 1s }\n";
+    std::fs::write(&pipeline, text).expect("a pipeline file");
+    let time = |arguments: &[&str], program: &str| {
+        let mut took = Vec::new();
+        for _ in 0..40 {
+            let began = Instant::now();
+            let ended = Command::new(program).args(arguments).current_dir(clone).output().expect("it runs");
+            took.push(began.elapsed());
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        }
+        took
+    };
+    let piton = env!("CARGO_BIN_EXE_piton");
+    report("piton --version", &mut time(&["--version"], piton));
+    let file = pipeline.display().to_string();
+    report("piton status, 100,000 events", &mut time(&["status", "--pipeline", &file], piton));
+    report("piton status --offline, 100,000 events", &mut time(&["status", "--offline", "--pipeline", &file], piton));
+    report(
+        "  of that, git's own `ls-remote`",
+        &mut time(&["ls-remote", "--refs", "origin", "refs/heads/piton/long"], "git"),
+    );
 }
 
 async fn memory() {

@@ -22,6 +22,7 @@ pub mod targets;
 // hands
 pub mod runner;
 pub mod sample;
+pub mod simulate;
 
 // doors
 pub mod cli;

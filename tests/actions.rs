@@ -455,3 +455,119 @@ fn steps(workflow: &Value) -> Vec<Value> {
     let jobs = workflow["jobs"].as_object().into_iter().flat_map(|jobs| jobs.values());
     jobs.flat_map(|job| job["steps"].as_array().cloned().unwrap_or_default()).collect()
 }
+
+/// A deploy repository with a bare origin, and the real piton.
+struct Deploy(Runner);
+
+impl Deploy {
+    fn new(gates: &str) -> Deploy {
+        let runner = Runner::new("exit 99").with("PITON_BINARY", env!("CARGO_BIN_EXE_piton"));
+        let dir = runner.dir.path().to_owned();
+        let work = dir.join("work");
+        let deploy = Deploy(runner.with("PITON_ENVIRONMENT", "staging").with("PITON_DIR", &work.display().to_string()));
+        deploy.git(&dir, &["init", "-q", "--bare", "-b", "main", "origin.git"]);
+        deploy.git(&dir, &["clone", "-q", "origin.git", "work"]);
+        deploy.git(&work, &["symbolic-ref", "HEAD", "refs/heads/main"]);
+        fs::create_dir(work.join("pipelines")).expect("a folder");
+        let pipeline = format!(
+            "components:\n  web: {{ file: versions.yaml, path: web }}\nenvironments:\n  staging:\n    \
+             target: {{ command: {{ apply: [\"true\"] }} }}\n    bake: 0s\n    gates: {gates}\n"
+        );
+        fs::write(work.join("pipelines/main.yaml"), pipeline).expect("the pipeline is written");
+        deploy.bump("1.0.0");
+        deploy
+    }
+
+    fn git(&self, dir: &Path, arguments: &[&str]) {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]).args(arguments).current_dir(dir);
+        let output = command.env_clear().envs(&self.0.variables).output().expect("git is there");
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn bump(&self, version: &str) {
+        let work = self.0.dir.path().join("work");
+        fs::write(work.join("versions.yaml"), format!("web: \"{version}\"\n")).expect("the version is written");
+        self.git(&work, &["add", "--all"]);
+        self.git(&work, &["commit", "-q", "-m", version]);
+        self.git(&work, &["push", "-q", "origin", "main"]);
+    }
+}
+
+#[test]
+fn the_real_piton_promotes_and_rolls_back_in_a_job() {
+    let deploy = Deploy::new(
+        "{ after: [{ command: { run: [test, \"${version.web}\", \"!=\", \"1.1.0\"] }, name: not-that, every: 200ms }] }",
+    );
+    let ended = deploy.0.run();
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    assert_eq!((ended.outputs["reason_code"].as_str(), ended.outputs["attempt"].as_str()), ("promoted", "1"));
+    let good = ended.outputs["commit"].clone();
+    assert!(good.len() == 40 && ended.summary.contains("✅ promoted"), "{good} {}", ended.summary);
+
+    deploy.bump("1.1.0");
+    let ended = deploy.0.run();
+    assert_eq!((ended.code, ended.outputs["reason_code"].as_str()), (1, "rolled_back"), "{}", ended.stderr);
+    assert_eq!(ended.outputs["commit"], good);
+    assert!(ended.outputs["message"].starts_with("gate `not-that` failed"), "{}", ended.outputs["message"]);
+    assert!(ended.summary.contains("↩️ rolled back") && ended.summary.contains("Kept out from here on: web 1.1.0"));
+    let picture = fs::read_to_string(&ended.outputs["picture"]).expect("there is a picture");
+    assert!(picture.starts_with("<svg") && picture.contains("not-that"));
+
+    let ended = deploy.0.run();
+    assert_eq!(
+        (ended.code, ended.outputs["reason_code"].as_str()),
+        (0, "up_to_date"),
+        "it does not walk back into the fault"
+    );
+}
+
+#[test]
+fn a_pipeline_with_faults_is_refused_in_a_job() {
+    let deploy = Deploy::new("{ afer: [] }");
+    let ended = deploy.0.run();
+    assert_eq!((ended.code, ended.outputs["reason_code"].as_str()), (2, "pipeline"), "{}", ended.stdout);
+    assert!(commands(&ended.stdout)[0].contains("unknown key `afer`"), "{}", ended.stdout);
+}
+
+#[test]
+fn the_next_job_takes_up_what_a_cancelled_one_left() {
+    use std::os::unix::process::CommandExt;
+    let fifo_dir = tempfile::tempdir().expect("a folder");
+    let fifo = fifo_dir.path().join("looked");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a named pipe");
+    let deploy = Deploy::new(&format!(
+        "{{ before: [{{ command: {{ run: [sh, -c, \"echo looked > {}\"] }}, every: 200ms }}, {{ approval: {{ not_author: false }} }}] }}",
+        fifo.display()
+    ));
+    let runner = &deploy.0;
+    let waiting = |name: &str, value: &str| {
+        let mut command = runner.command();
+        command.env(name, value).process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
+        Group(command.spawn().expect("bash is there"))
+    };
+    let mut job = waiting("PITON_WAIT", "true");
+    // The pipe opens when the gate looks for the first time, and stays open for its later looks.
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || said.send(fs::File::open(fifo)));
+    let _open = heard.recv_timeout(Duration::from_secs(60)).expect("the gate looks").expect("the pipe opens");
+    let script = nix::unistd::Pid::from_raw(i32::try_from(job.0.id()).expect("a process id"));
+    nix::sys::signal::kill(script, nix::sys::signal::Signal::SIGTERM).expect("the script runs");
+    assert_eq!(job.0.wait().expect("it ended").code(), Some(75));
+
+    let work = runner.dir.path().join("work");
+    let mut approve = Command::new(env!("CARGO_BIN_EXE_piton"));
+    approve.args(["approve", "staging", "--as", "ann"]).current_dir(&work).env_clear().envs(&runner.variables);
+    approve.env_remove("PITON_PIPELINE");
+    let approved = approve.output().expect("piton is there");
+    assert!(approved.status.success(), "{}", String::from_utf8_lossy(&approved.stderr));
+    let ended = runner.run();
+    assert_eq!(
+        (ended.code, ended.outputs["reason_code"].as_str()),
+        (0, "promoted"),
+        "{}{}",
+        ended.stdout,
+        ended.stderr
+    );
+    assert_eq!(ended.outputs["attempt"], "1", "it is the same promotion");
+}

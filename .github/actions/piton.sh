@@ -13,6 +13,7 @@
 #   PITON_VERSION  PITON_SHA256                                 a release to install, and the checksum of its archive
 # What comes out: the runner's files when there are any (GITHUB_OUTPUT, GITHUB_STEP_SUMMARY), and where PITON_DOTENV
 # says so a file of NAME=value lines. The exit code is piton's own.
+# Needs bash 4.4, git, jq and the usual small tools.
 set -uo pipefail
 
 readonly USAGE=2 STUCK=5
@@ -213,13 +214,16 @@ run_piton() {
     piton_pid=$!
     # A cancellation that came before the line above.
     [ "$signalled" -eq 0 ] || kill -TERM "$piton_pid" 2>/dev/null
-    code=0
+    code=''
     while :; do
         signalled=0
         wait "$piton_pid"
         waited=$?
-        # The second wait for a child that is gone knows nothing.
-        [ "$waited" -eq 127 ] && [ "$code" -ne 0 ] || code=$waited
+        # A signal ends the wait before the child has ended. Of a child that is gone a second wait knows nothing.
+        if [ "$waited" -eq 127 ] && [ -n "$code" ]; then
+            break
+        fi
+        code=$waited
         [ "$signalled" -eq 1 ] || break
     done
     # All but the answer is for people too; a process that piton left behind cannot add to it any more.
@@ -229,21 +233,30 @@ run_piton() {
 
 # --- what it answered -------------------------------------------------------------------------------------------------
 
-# field JQ-EXPRESSION: text, empty when absent
-field() { printf '%s' "$answer" | jq -j "($1) // \"\" | if type == \"string\" then . else tojson end"; }
+# Everything the step needs of the answer, in one go: the parts end with U+001E, which no part holds.
+readonly PARTS='
+def text: (if type == "string" then . elif . == null then "" else tojson end) | gsub("[\u0000\u001e]"; " ");
+def cell: text | gsub("[\u0001-\u001f]+"; " ") | gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;")
+    | gsub("@"; "@\u200b") | gsub("(?<c>[|`*_\\[\\]\\\\~#!])"; "\\\(.c)") | .[:400];
+if type == "object" and .schema_version == 1 and (.decision | type == "string") then . else error("no answer") end
+| (.message // .cause) as $message | (.commit // .good) as $commit
+| ([.decision, .reason_code, .environment, $commit, .attempt, $message, .hint // .advice] | map(text))
++ ([.environment, .decision, .reason_code, $message, $commit] | map(cell))
++ [[.environment, (.environments | objects | keys[])] | map(text) | join("\n")]
++ ([.faults[]?] | .[:10] | map(.file, .line, .column, .message) | map(text))
+| .[] + "\u001e"'
 
 read_answer() {
     answer=$(tail -n 1 "$work/stdout")
-    if [ -z "$answer" ] || ! printf '%s' "$answer" | jq -e 'type == "object" and .schema_version == 1 and (.decision | type == "string")' \
-        >/dev/null 2>&1; then
+    mapfile -t -d $'\x1e' part < <(printf '%s' "$answer" | jq -j "$PARTS" 2>/dev/null)
+    if [ "${#part[@]}" -eq 0 ]; then
         # No answer is no success: nobody knows what is live.
         [ "$code" -ne 0 ] || code=$STUCK
-        answer=$(jq -cn --argjson code "$code" '{schema_version: 1, decision: "failure", reason_code: "no_answer",
-            exit_code: $code, message: "piton ended with \($code) and gave no answer"}')
+        answer="{\"schema_version\":1,\"decision\":\"failure\",\"reason_code\":\"no_answer\",\"exit_code\":$code}"
+        part=(failure no_answer '' '' '' "piton ended with $code and gave no answer" '' '' failure 'no\_answer' '' '' '')
     fi
-    environment=$(field '.environment')
-    message=$(field '.message // .cause')
-    hint=$(field '.hint // .advice')
+    decision=${part[0]} reason=${part[1]} environment=${part[2]} commit=${part[3]} attempt=${part[4]}
+    message=${part[5]} hint=${part[6]} cells=("${part[@]:7:5}") names=${part[12]} faults=("${part[@]:13}")
 }
 
 # put NAME VALUE
@@ -261,19 +274,18 @@ put() {
 
 write_outputs() {
     [ -z "${PITON_DOTENV:-}" ] || : >"$PITON_DOTENV"
-    put decision "$(field .decision)"
-    put reason_code "$(field .reason_code)"
+    put decision "$decision"
+    put reason_code "$reason"
     put exit_code "$code"
     put environment "$environment"
-    put commit "$(field '.commit // .good')"
-    put attempt "$(field .attempt)"
+    put commit "$commit"
+    put attempt "$attempt"
     put message "$message"
     put json "$answer"
 }
 
 annotate() {
-    local words="${message:-$(field .reason_code)}${hint:+$'\n'hint: $hint}" where="${environment:+ ($environment)}"
-    local line file row column why
+    local words="${message:-$reason}${hint:+$'\n'hint: $hint}" where="${environment:+ ($environment)}" at
     case $code in
     0) ;;
     1) annotation error "piton: rolled back$where" "$words" ;;
@@ -285,32 +297,23 @@ annotate() {
     *) annotation error "piton: ended with $code$where" "$words" ;;
     esac
     # Faults of a pipeline file, each at its place; a runner shows some ten.
-    while IFS=$'\x1f' read -r file row column why; do
-        annotation error 'piton: pipeline' "${why//$'\x1e'/$'\n'}" "$file" "$row" "$column"
-    done < <(printf '%s' "$answer" | jq -r '[.faults[]?] | .[:10][] | [.file, .line, .column, .message]
-        | map(tostring | gsub("[\u001e\u001f]"; " ") | gsub("\n"; "\u001e")) | join("\u001f")' 2>/dev/null)
+    for ((at = 0; at + 3 < ${#faults[@]}; at += 4)); do
+        annotation error 'piton: pipeline' "${faults[at + 3]}" "${faults[@]:at:3}"
+    done
 }
 
 # --- the summary ------------------------------------------------------------------------------------------------------
 
-# Words of others in a table of Markdown.
-cell() { field "$1" | jq -Rsj 'gsub("[\\x00-\\x1f]+"; " ") | gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;")
-    | gsub("@"; "@\u200b") | gsub("(?<c>[|`*_\\[\\]\\\\~#!])"; "\\\(.c)") | .[:400]'; }
-
 summarize() {
-    local page="$work/summary" names name
+    local page="$work/summary" name
     [ -n "${GITHUB_STEP_SUMMARY:-}" ] || return 0
     {
         printf '| piton %s | |\n|--|--|\n' "$PITON_COMMAND"
-        printf '| environment | %s |\n' "$(cell .environment)"
-        printf '| decision | %s |\n' "$(cell .decision)"
-        printf '| reason | %s |\n' "$(cell .reason_code)"
-        printf '| what was said | %s |\n' "$(cell '.message // .cause')"
-        printf '| last known good | %s |\n\n' "$(cell '.commit // .good')"
+        printf '| environment | %s |\n| decision | %s |\n| reason | %s |\n' "${cells[@]:0:3}"
+        printf '| what was said | %s |\n| last known good | %s |\n\n' "${cells[@]:3:2}"
     } >"$page"
     # A cancelled step has seconds left, and the summary is worth none of them.
     if [ "$code" -ne "$USAGE" ] && [ "$code" -ne 75 ]; then
-        names=$(printf '%s' "$answer" | jq -r '[.environment // empty] + [.environments // {} | keys[]] | .[]' 2>/dev/null)
         while read -r name; do
             [ -z "$name" ] || timeout 30 "$piton" show --markdown -- "$name" >>"$page" 2>/dev/null </dev/null || :
         done <<<"$names"

@@ -31,9 +31,9 @@ environment is clean, with what stands under `env` and the variables named under
 It has five seconds. A command that fails is a warning and holds nothing up.";
 
 const EXAMPLE: &str = "\
-- command:
-    run: [./notify.py, --room, platform]
-    secrets: [CHAT_TOKEN]
+command:
+  run: [./notify.py, --room, platform]
+  secrets: [CHAT_TOKEN]
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -30,8 +30,8 @@ within the text are written as spaces. The file is made when it is missing, its 
 A file that cannot be written is a warning and holds nothing up.";
 
 const EXAMPLE: &str = "\
-- file:
-    path: /var/log/piton.log
+file:
+  path: /var/log/piton.log
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

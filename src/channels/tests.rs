@@ -28,8 +28,8 @@ async fn tell(kind: &str, config: Value, text: &str) -> Result<(), String> {
 #[test]
 fn examples_are_right_and_unknown_keys_are_refused() {
     for entry in ALL {
-        let mut list: Value = serde_yaml::from_str(entry.kind.example).expect("YAML");
-        let mut config = list[0][entry.kind.name].take();
+        let mut example: Value = serde_yaml::from_str(entry.kind.example).expect("YAML");
+        let mut config = example[entry.kind.name].take();
         channel(entry.kind.name, config.clone());
         config["nonsense"] = json!(1);
         let node = Node::parse("example.yaml", &config.to_string()).expect("JSON is YAML");

@@ -35,9 +35,9 @@ An address that is itself a secret, as chat hooks are, comes from an environment
 The other side has five seconds. Anything but a 2xx is a warning and holds nothing up.";
 
 const EXAMPLE: &str = "\
-- webhook:
-    url_from: CHAT_HOOK
-    format: slack
+webhook:
+  url_from: CHAT_HOOK
+  format: slack
 ";
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

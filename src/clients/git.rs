@@ -109,11 +109,13 @@ impl Git {
     /// Moves these refs of the remote, all of them or none.
     pub async fn push(&self, remote: &str, moves: &[Move], timeout: Span) -> Result<(), GitError> {
         // The user's own pre-push hook is for the user's own pushes.
-        let mut arguments: Vec<String> =
-            ["push", "--atomic", "--porcelain", "--no-verify", "--recurse-submodules=no", "--no-follow-tags"]
-                .map(str::to_owned)
-                .to_vec();
-        arguments.push("--no-signed".to_owned());
+        let plain =
+            ["push", "--porcelain", "--no-verify", "--recurse-submodules=no", "--no-follow-tags", "--no-signed"];
+        let mut arguments: Vec<String> = plain.map(str::to_owned).to_vec();
+        if moves.len() > 1 {
+            // Not every host can do this, and one ref is moved or not in any case.
+            arguments.push("--atomic".to_owned());
+        }
         for Move { name, lease, .. } in moves {
             if let Lease::Was(seen) = lease {
                 arguments.push(format!("--force-with-lease={name}:{}", seen.as_deref().unwrap_or_default()));

@@ -68,7 +68,7 @@ impl State {
             What::Settled { attempt } => self.settled(at, *attempt),
             What::SettleFailed { attempt, why } => self.settle_failed(at, *attempt, why),
             What::Refused { attempt, cause } => self.refused(at, *attempt, cause),
-            What::WatchEnded { attempt } => self.watch_ended(*attempt),
+            What::WatchEnded { attempt } => self.watch_ended(at, *attempt),
             What::RollbackBegan { attempt, cause, to, quarantine } => {
                 self.rollback_began(at, *attempt, cause, to.as_ref(), quarantine);
             }
@@ -330,10 +330,14 @@ impl State {
     }
 
     /// A quiet watch over the newest release is one over those before it, too: they are no longer what users get.
-    fn watch_ended(&mut self, id: AttemptId) {
-        if let Some(newest) = self.watches.iter().position(|w| w.attempt == id) {
-            self.watches.drain(..=newest);
+    fn watch_ended(&mut self, at: Stamp, id: AttemptId) {
+        let Some(newest) = self.watches.iter().position(|w| w.attempt == id) else { return };
+        for (gate, log) in &self.watches[newest].gates.clone() {
+            if log.bad_since.is_some() {
+                self.notice(at, Urgency::Alarm, format!("gate `{gate}` is bad at the end of the watch: {}", log.note));
+            }
         }
+        self.watches.drain(..=newest);
     }
 
     /// What was watched when `to` was live is looked at again, with fresh eyes; a watch over anything else is of no use.

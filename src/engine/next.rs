@@ -232,7 +232,7 @@ fn soak(state: &State, attempt: &Attempt, time: Span, gates: &[GateName], since:
     }
     match judged {
         Judged::Failed(cause) => next.decisions.push(undo(state, attempt, cause, now)),
-        Judged::Passed if over && looked_enough(attempt, gates, time) => {
+        Judged::Passed if over && looked_enough(&attempt.plan, &attempt.gates, gates, time) => {
             next.decisions.push(What::StepPassed { attempt: attempt.id, step: attempt.step });
         }
         Judged::Passed | Judged::Open => {}
@@ -249,13 +249,13 @@ fn step_name(step: &Step) -> &'static str {
     }
 }
 
-/// A bake through which nobody looked is no bake, however long a dead runner let it last.
-fn looked_enough(attempt: &Attempt, gates: &[GateName], time: Span) -> bool {
+/// A bake or a watch through which nobody looked is none, however long a dead runner let it last.
+fn looked_enough(plan: &Plan, logs: &BTreeMap<GateName, GateLog>, gates: &[GateName], time: Span) -> bool {
     const LOOKS_MIN: u64 = 3;
     gates.iter().all(|gate| {
-        let Some(spec) = attempt.plan.gates.get(gate).filter(|spec| !spec.rule.needs_no_look()) else { return true };
+        let Some(spec) = plan.gates.get(gate).filter(|spec| !spec.rule.needs_no_look()) else { return true };
         let needed = (time.0 / spec.every.0.max(1)).min(LOOKS_MIN);
-        attempt.gates.get(gate).is_some_and(|log| u64::from(log.looks) >= needed)
+        logs.get(gate).is_some_and(|log| u64::from(log.looks) >= needed)
     })
 }
 
@@ -368,33 +368,39 @@ fn changed_by(spec: &GateSpec) -> &'static str {
 fn look_on(state: &State, watch: &Watch, now: Stamp, next: &mut Next) {
     let cause = overdue(&watch.plan, &watch.gates, watch.extended, now, next);
     // Unknown is not sick: a watch that cannot see goes on until its end and blames nobody.
-    if let Some(cause) = cause.filter(|cause| !matches!(cause, Cause::Blind { .. })) {
-        return give_up_watched(state, watch, cause, now, next);
+    let bad = cause.filter(|cause| !matches!(cause, Cause::Blind { .. }));
+    let has_a_way_back = watch.plan.back.is_some();
+    if let Some(cause) = bad.clone().filter(|_| has_a_way_back) {
+        return next.decisions.push(back_from(state, watch.attempt, &watch.plan, cause, now));
     }
-    if now >= watch.until {
-        return next.decisions.push(What::WatchEnded { attempt: watch.attempt });
-    }
-    next.wait("the watch to be over", watch.since, Some(watch.until), "nobody: nothing waits for it");
     let nobody = Default::default();
     let circumstances = Circumstances { approvals: &nobody, author: None, freeze: None };
     let gates = &watch.plan.watch.gates;
     let judged = judge_gates(&watch.plan, watch.attempt, &watch.gates, gates, circumstances, watch.since, now, next);
-    if let Judged::Failed(cause) = judged {
-        give_up_watched(state, watch, cause, now, next);
+    let failed = match judged {
+        Judged::Failed(cause) => Some(cause),
+        Judged::Passed | Judged::Open => bad,
+    };
+    let known_bad = failed.is_some();
+    match failed {
+        Some(cause) if has_a_way_back => {
+            return next.decisions.push(back_from(state, watch.attempt, &watch.plan, cause, now));
+        }
+        // Taking down the only release there is helps nobody.
+        Some(cause) => next.wait(
+            format!("something to go back to, or a release that mends it: {}", cause.sentence()),
+            watch.since,
+            Some(watch.until).filter(|until| now < *until),
+            "`piton promote` with the next release",
+        ),
+        None => {}
     }
-}
-
-/// A release that is all there is stays: users of a sick one are better off than users of none, and a person decides.
-fn give_up_watched(state: &State, watch: &Watch, cause: Cause, now: Stamp, next: &mut Next) {
-    next.decisions.push(back_from(state, watch.attempt, &watch.plan, cause, now));
-    if watch.plan.back.is_none() {
-        next.decisions.push(What::Stuck {
-            attempt: watch.attempt,
-            at: "in the watch of the first release, before which there is none".to_owned(),
-            live: "the release that failed: all users are on it".to_owned(),
-            advice: "mend it, and name a commit that works: `piton rollback ENV --to COMMIT`".to_owned(),
-        });
+    let over = now >= watch.until;
+    if over && (known_bad || looked_enough(&watch.plan, &watch.gates, gates, watch.plan.watch.time)) {
+        return next.decisions.push(What::WatchEnded { attempt: watch.attempt });
     }
+    let on = if over { "the looks that the watch still lacks" } else { "the watch to be over" };
+    next.wait(on, watch.since, Some(watch.until).filter(|_| !over), "nobody: nothing waits for it");
 }
 
 // ---- the way back

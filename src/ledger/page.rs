@@ -202,4 +202,27 @@ mod tests {
         assert_eq!(read(b"x\xff\n"), Message::Foreign("its message is not UTF-8".to_owned()));
         assert_eq!(read(b"x\n\nPiton-Schema: 2\n"), Message::Newer(2));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_comes_back_as_it_was(subject in ".*", reason in "(?s).*", more in "\\PC*") {
+            let events = [unfrozen(&reason), unfrozen(&more)];
+            let text = write(&draft(&subject, &events)).expect("it is JSON");
+            let Message::Ours(read) = read(text.as_bytes()) else { panic!("not ours: {text}") };
+            proptest::prop_assert_eq!(read.events.as_slice(), events.as_slice());
+            proptest::prop_assert_eq!((read.number, read.nonce.as_str()), (7, "w1-n1"));
+        }
+
+        #[test]
+        fn no_message_breaks_the_reader(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+            let with_trailers = [b"x\n\nPiton-Schema: 1\nPiton-Page: 1\nPiton-Event: ".as_slice(), &bytes].concat();
+            for message in [bytes.as_slice(), &with_trailers] {
+                match read(message) {
+                    Message::Ours(read) => proptest::prop_assert_eq!(read.number, 1),
+                    Message::Foreign(why) => proptest::prop_assert!(!why.is_empty()),
+                    Message::Newer(schema) => proptest::prop_assert!(schema > SCHEMA),
+                }
+            }
+        }
+    }
 }

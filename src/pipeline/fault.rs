@@ -65,13 +65,15 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Why a pipeline file is refused: every fault found, in the order of the file.
+/// Why a pipeline file is refused: the faults found, in the order of the file, at most [`FAULTS_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub file: String,
     /// The text the spans point into, with secrets blanked out.
     text: String,
     pub faults: Vec<Fault>,
+    /// Further faults, which are only counted.
+    pub more: usize,
 }
 
 /// Where a fault stands, for people and for CI annotations; lines and columns count from 1.
@@ -83,7 +85,7 @@ pub struct Located<'a> {
 }
 
 /// More than this helps nobody.
-const FAULTS_SHOWN_MAX: usize = 30;
+pub const FAULTS_MAX: usize = 30;
 
 impl Refusal {
     pub(super) fn new(file: &str, text: &str, mut faults: Vec<Fault>) -> Refusal {
@@ -94,7 +96,9 @@ impl Refusal {
             blank(&mut bytes, span);
         }
         let text = String::from_utf8(bytes).expect("whole characters were replaced by ASCII");
-        Refusal { file: file.to_owned(), text, faults }
+        let more = faults.len().saturating_sub(FAULTS_MAX);
+        faults.truncate(FAULTS_MAX);
+        Refusal { file: file.to_owned(), text, faults, more }
     }
 
     /// The faults with their lines and columns.
@@ -116,10 +120,9 @@ impl Refusal {
     /// The refusal as a person sees it: file, line, column, the offending text underlined, the reason, the remedy.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let shown = self.faults.iter().take(FAULTS_SHOWN_MAX);
-        let mut pages: Vec<String> = shown.map(|fault| self.render_fault(&renderer, fault)).collect();
-        if self.faults.len() > FAULTS_SHOWN_MAX {
-            pages.push(format!("error: and {} more like these", self.faults.len() - FAULTS_SHOWN_MAX));
+        let mut pages: Vec<String> = self.faults.iter().map(|fault| self.render_fault(&renderer, fault)).collect();
+        if self.more > 0 {
+            pages.push(format!("error: and {} more faults", self.more));
         }
         pages.join("\n\n") + "\n"
     }

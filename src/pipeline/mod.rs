@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 pub use explain::{ExplainError, examples, explain};
-pub use fault::{Fault, Located, Refusal};
+pub use fault::{FAULTS_MAX, Fault, Located, Refusal};
 pub use kind::{GateKind, Kind, Kinds, Splits, TargetKind, checked};
 pub use node::Node;
 pub use parse::parse;

@@ -133,14 +133,15 @@ impl Teller {
         let fresh = self.is_newest(id);
         let Some(line) = self.story.attempts.iter_mut().rev().find(|line| line.id == id) else { return };
         line.seen = line.seen.max(reading.at);
-        let Some(spec) = line.plan.as_ref().and_then(|plan| plan.gates.get(&reading.gate)).cloned() else { return };
+        let Some(plan) = line.plan.clone() else { return };
+        let Some(spec) = plan.gates.get(&reading.gate) else { return };
         // Only the newest attempt has steps under way; an older one is being watched, each look for itself.
         let mut own = GateLog::default();
         let log = if fresh { self.logs.entry(reading.gate.clone()).or_default() } else { &mut own };
-        log.take(&spec, reading);
+        log.take(spec, reading);
         let approvals = Default::default();
         let circumstances = Circumstances { approvals: &approvals, author: None, freeze: None };
-        let verdict = judge::verdict(&spec, log, circumstances, reading.at);
+        let verdict = judge::verdict(spec, log, circumstances, reading.at);
         let look = look(reading, &verdict, line.steps.len().saturating_sub(1));
         let gate = line.gate(&reading.gate, &spec.kind);
         gate.grow(&reading.saw);

@@ -9,9 +9,11 @@ mod metric;
 use std::{collections::BTreeMap, time::Duration};
 
 use piton::{
+    channels,
     gates::{self, Gate, Scene},
     model::{CommitId, EnvironmentName, Release, Saw, Span, TreeId},
-    pipeline::Node,
+    pipeline::{Kinds, Node, examples, parse},
+    targets,
 };
 use serde_json::Value;
 
@@ -82,4 +84,18 @@ pub async fn serve(router: axum::Router) -> String {
 pub async fn nobody() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     format!("http://{}", listener.local_addr().expect("it is bound"))
+}
+
+/// What `piton explain` shows may be copied into a pipeline file as it stands.
+#[test]
+fn every_example_stands_in_a_pipeline() {
+    let gates: Vec<_> = gates::ALL.iter().map(|entry| entry.kind).collect();
+    let targets: Vec<_> = targets::ALL.iter().map(|entry| entry.kind).collect();
+    let channels: Vec<_> = channels::ALL.iter().map(|entry| entry.kind).collect();
+    let kinds = Kinds { gates: &gates, targets: &targets, channels: &channels };
+    for (name, text) in examples(&kinds) {
+        if let Err(refusal) = parse("example.yaml", text.as_bytes(), &kinds) {
+            panic!("{name}\n{refusal}\n{text}");
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use piton::{
-    ledger::{Freshness, GitLedger, Ledger, LedgerError},
-    model::TreeId,
+    ledger::{Freshness, GitLedger, Ledger, LedgerError, Page},
+    model::{Actor, Event, Freeze, Stamp, TreeId, What},
 };
 
 use crate::ledger_world::{
@@ -109,6 +109,34 @@ async fn garbage_trailers_are_foreign_and_a_newer_schema_is_refused() {
     add_commit(&world.origin(), "x\n\nPiton-Schema: 2\n");
     let error = ledger.open(&production).await.expect_err("it is from the future");
     let LedgerError::Newer { schema: 2, known: 1, .. } = error else { panic!("{error:?}") };
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_read_is_told_by_the_events_below() {
+    let world = World::new();
+    let production = environment("production");
+    let ledger = world.ledger("one");
+    let frozen = |reason: &str| Event {
+        at: Stamp(1),
+        by: Actor::new("alice").expect("a good name"),
+        what: What::Frozen {
+            freeze: Freeze {
+                reason: reason.to_owned(),
+                by: Actor::new("alice").expect("a good name"),
+                since: Stamp(1),
+                until: None,
+            },
+        },
+    };
+    let opened =
+        write(&ledger, &production, Page { events: vec![frozen("exams")], ..page(&world.tree(), "freeze") }).await;
+    for (number, snapshot) in [(2, "{\"live\":42}"), (3, "{")] {
+        let nothing = "x\n\nPiton-Schema: 1\nPiton-Page: ";
+        add_commit(&world.origin(), &format!("{nothing}{number}\nPiton-Snapshot: {snapshot}\n"));
+    }
+    let again = world.ledger("two").open(&production).await.expect("it opens");
+    assert!(opened.state.freeze.is_some());
+    assert_eq!(again.state, opened.state);
 }
 
 #[tokio::test]

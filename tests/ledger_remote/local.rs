@@ -133,6 +133,8 @@ async fn the_source_branch_is_read_in_first_parent_order() {
         assert_eq!(next.iter().map(|c| c.subject.as_str()).collect::<Vec<_>>(), ["second", "merge side"]);
         let newest = repository.first_parents(None, &tip, 2).await.expect("they are read");
         assert_eq!(newest.iter().map(|c| c.subject.as_str()).collect::<Vec<_>>(), ["merge side", "last"]);
+        let alone = repository.first_parents(None, &all[0].id, 1).await.expect("it is read");
+        assert_eq!(alone, all[..1]);
         let side = CommitId::new(git(&author, &["rev-parse", "side"])).expect("an id");
         let after_side = repository.first_parents(Some(&side), &tip, 9).await.expect("they are read");
         assert_eq!(after_side.iter().map(|c| c.subject.as_str()).collect::<Vec<_>>(), ["second", "merge side", "last"]);
@@ -143,6 +145,31 @@ async fn the_source_branch_is_read_in_first_parent_order() {
         let gone = repository.tip_of_source("gone").await.expect_err("it is not there").to_string();
         assert_eq!(gone, "there is no branch `gone` in the deploy repository");
     }
+}
+
+#[tokio::test]
+async fn one_old_commit_is_read_in_a_clone_without_history() {
+    let world = World::new();
+    let author = world.path("author");
+    let old = CommitId::new(git(&author, &["rev-parse", "HEAD"])).expect("an id");
+    commit_all(&author, "second");
+    git(&author, &["push", "--quiet", "origin", "main"]);
+    let url = format!("file://{}", world.origin().display());
+    git(world.dir.path(), &["clone", "--quiet", "--depth=1", &url, "shallow"]);
+    let repository = Repository::open(&world.path("shallow"), Some("origin"), "piton").expect("it is a repository");
+    let found = repository.first_parents(None, &old, 1).await.expect("it is brought");
+    assert_eq!((found.len(), found[0].subject.as_str()), (1, "first"));
+    let tip = repository.tip_of_source("main").await.expect("there is a main");
+    let next = repository.first_parents(Some(&old), &tip, 9).await.expect("they are read");
+    assert_eq!(next.iter().map(|c| c.subject.as_str()).collect::<Vec<_>>(), ["second"]);
+    assert!(repository.first_parents(Some(&tip), &old, 9).await.expect("they are read").is_empty());
+
+    git(&author, &["checkout", "--quiet", "--orphan", "other"]);
+    commit_all(&author, "another beginning");
+    git(&author, &["push", "--quiet", "origin", "other"]);
+    let other = repository.tip_of_source("other").await.expect("there is another");
+    let apart = repository.first_parents(Some(&old), &other, 9).await.expect_err("they share nothing").to_string();
+    assert!(apart.starts_with("there is no common history of "), "{apart}");
 }
 
 #[test]

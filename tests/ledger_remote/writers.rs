@@ -65,3 +65,18 @@ async fn write_pages(ledger: GitLedger, writer: usize, tree: TreeId) -> Vec<Dura
     }
     took
 }
+
+/// A controller and a person's command in the same clone share its refs, but nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_programs_in_one_clone_do_not_take_each_other_for_a_rewrite() {
+    let world = World::new();
+    let dir = world.clone("shared");
+    let tree = world.tree();
+    let tasks: Vec<_> =
+        (0..3).map(|writer| tokio::spawn(write_pages(ledger_in(&dir, Some("origin")), writer, tree.clone()))).collect();
+    for task in tasks {
+        task.await.expect("the writer ends");
+    }
+    let reader = world.ledger("reader");
+    assert_eq!(reasons(&reader, &environment("production")).await.len(), 3 * PAGES_EACH);
+}

@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use piton::pipeline::{explain, parse};
+use piton::pipeline::{FAULTS_MAX, explain, parse};
 
 use crate::kinds;
 
@@ -98,4 +98,12 @@ fn scripts_get_each_fault_with_its_place() {
     let json = refusal.to_json();
     assert_eq!((&json[0]["file"], &json[0]["line"], &json[0]["column"]), (&"p.yaml".into(), &2.into(), &3.into()));
     assert!(json.as_array().is_some_and(|faults| faults.len() == refusal.faults.len()));
+}
+
+#[test]
+fn a_flood_of_faults_is_counted() {
+    let text = "a: 1\n".repeat(20_000);
+    let refusal = parse("p.yaml", text.as_bytes(), &kinds::ALL).expect_err("it is bad");
+    assert_eq!((refusal.faults.len(), refusal.more), (FAULTS_MAX, 19_999 - FAULTS_MAX));
+    assert!(refusal.to_string().ends_with("error: and 19969 more faults\n"));
 }

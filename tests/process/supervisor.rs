@@ -134,3 +134,19 @@ async fn a_folder_that_cannot_be_used_is_named() {
     assert!(error.starts_with("cannot make ") && error.contains("state"), "{error}");
     std::fs::remove_file(world.state_dir()).expect("it is there");
 }
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_stops_a_deploy_but_no_rollback() {
+    let world = World::new();
+    let target = world.target(web_config(json!({})));
+    let (old, new) = (world.web("1.0.0"), world.web("1.1.0"));
+    establish(&target, &old).await;
+    apply(&target, &new).await.expect("it applies");
+    shift(&target, &new, "100%").await.expect("it shifts");
+    // The record cannot be written beside itself any more.
+    std::fs::create_dir(world.state_dir().join("supervisor.new")).expect("room");
+    let error = apply(&target, &new).await.expect_err("nothing can be written down").to_string();
+    assert!(error.starts_with("cannot write down what runs in "), "{error}");
+    retreat(&target, &new, Some(&old)).await.expect("it goes back");
+    assert!(get(&url(&target).await).await.text().contains("web 1.0.0"));
+}

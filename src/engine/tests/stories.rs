@@ -335,6 +335,21 @@ fn the_first_release_has_nothing_to_go_back_to() {
 }
 
 #[test]
+fn the_only_release_there_is_stays_up_when_its_watch_goes_bad() {
+    let mut tale = Tale::new(as_it_is);
+    tale.play("start 1\ncarry on\nlive 1\nlook front bad\n> nothing\n? something to go back to\nwatch on\nlive 1");
+    let told = tale.state.outbox.iter().any(|notice| notice.text.contains("bad at the end of the watch"));
+    assert!(told, "nobody is told");
+}
+
+#[test]
+fn a_watch_through_which_nobody_looked_is_none() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\ncarry on\nwait 3h\n> look front\nlook front good\n> nothing\nwait 10s\nlook front bad");
+    tale.play("> back to 1: gate `front` failed: 503");
+}
+
+#[test]
 fn a_destination_that_does_not_come_up_gives_way_to_the_whole_last_known_good() {
     let mut tale = Tale::with_one_live(as_it_is);
     // A release that was never proven is live: what a person's rollback of one component leaves behind.
@@ -380,9 +395,8 @@ fn a_quiet_watch_ends_the_earlier_ones() {
 #[test]
 fn a_blind_watch_goes_on_to_its_end_and_blames_nobody() {
     let mut tale = Tale::with_one_live(|plan| plan.watch.time = Span::hours(2));
-    tale.play(
-        "start 2\ncarry on\nlook front blind\nwait 1h\n> look front\nlook front blind\nwait 1h\n> watch of #2 over",
-    );
+    tale.play("start 2\ncarry on\nlook front blind\nwait 1h\n> look front\nlook front blind\nwait 1h\n> look front");
+    tale.play("? the looks that the watch still lacks\nlook front blind\n> watch of #2 over");
     tale.play("decide\n= promoted\nlive 2");
 }
 

@@ -80,13 +80,13 @@ pub fn load(
 enum Base {
     Known(Loaded),
     /// The state before the oldest commit that was read.
-    Snapshot(State),
+    Snapshot(Arc<State>),
 }
 
-fn snapshot_of(message: &Message) -> Option<State> {
+fn snapshot_of(message: &Message) -> Option<Arc<State>> {
     match message {
         // A snapshot in a form that cannot be read is no fault: the events below it tell the same.
-        Message::Ours(read) => read.snapshot.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+        Message::Ours(read) => read.snapshot.as_deref().and_then(|json| serde_json::from_str(json).ok()).map(Arc::new),
         Message::Foreign(_) | Message::Newer(_) => None,
     }
 }
@@ -96,7 +96,7 @@ fn fold(repo: &git2::Repository, nodes: Vec<Node>, base: Option<Base>) -> Result
     let newest = nodes.first().map(|node| (node.oid, node.entry.commit.clone(), node.entry.tree.clone()));
     let (mut state, mut number, mut since_snapshot, below) = match base {
         Some(Base::Known(known)) => (known.state, known.number, known.since_snapshot, known.writers),
-        Some(Base::Snapshot(state)) => (Arc::new(state), 0, 0, Vec::new()),
+        Some(Base::Snapshot(state)) => (state, 0, 0, Vec::new()),
         None => (Arc::default(), 0, 0, Vec::new()),
     };
     let seen = nodes.iter().map(|node| (writer_of(&node.message).to_owned(), node.committed_s));

@@ -72,6 +72,9 @@ impl GitLedger {
 
     /// Takes a branch that was rewritten as it is. What was written here and never reached the origin is kept on top.
     pub async fn accept_rewritten(&self, environment: &EnvironmentName) -> Result<Opened, LedgerError> {
+        if self.remote().is_none() {
+            return self.open_here(environment).await;
+        }
         let lane = self.lane(environment);
         let turn = lane.network.clone().lock_owned().await;
         let head = self.look_again(environment).await?.head;
@@ -216,9 +219,9 @@ impl GitLedger {
             let refs = repository.origin_refs(&asked, self.0.settings.read_timeout).await?;
             let tips = refs.iter().map(|(name, id)| Ok((name.clone(), parse_oid(id)?)));
             let tips: Vec<(String, Oid)> = tips.collect::<Result<_, RepositoryError>>()?;
-            let heads: Vec<_> = tips.iter().filter(|(n, _)| names.iter().any(|k| k.branch == *n)).cloned().collect();
-            self.bring_heads(environments, &heads).await?;
-            let here = heads.clone();
+            // The good ones, too: in a clone without history they may lie below its end, and rollbacks go there.
+            self.bring_heads(environments, &tips).await?;
+            let here = tips.clone();
             let whole = repository
                 .on_thread(move |r| r.with(|g| here.iter().all(|(_, tip)| g.find_commit(*tip).is_ok())))
                 .await;

@@ -271,14 +271,15 @@ impl GitLedger {
             if origin.head != base {
                 return self.was_it_ours(environment, origin, head).await;
             }
+            if good.take().is_some() {
+                // Some hosts take branches only, or one ref at a time; the good ref can be told from the branch.
+                tracing::warn!(%environment, %error, "the push is tried again without the good ref");
+                continue;
+            }
             match error {
                 GitError::Refused(why) if refused == REFUSED_TRIES => return Ok(Pushed::Refused(why)),
-                GitError::Refused(why) => {
+                GitError::Refused(_) => {
                     refused += 1;
-                    if good.take().is_some() {
-                        // Some hosts take branches only; the good ref can be told from the branch.
-                        tracing::warn!(%environment, %why, "the push is tried again without the good ref");
-                    }
                     pause().await;
                 }
                 error @ (GitError::Failed(_) | GitError::Process(_) | GitError::Remote(_)) => {

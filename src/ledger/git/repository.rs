@@ -181,6 +181,10 @@ impl Repository {
     ) -> Result<Vec<SourceCommit>> {
         let to_oid = parse_oid(to.as_str())?;
         let since_oid = since.map(|s| parse_oid(s.as_str())).transpose()?;
+        if let Some(remote) = self.remote() {
+            let wanted = [(to_oid.to_string(), to_oid)];
+            self.bring(remote, &wanted, Depth::Newest(DEEPEN_COMMITS), FETCH_TIMEOUT).await?;
+        }
         for _ in 0..DEEPEN_TRIES {
             let line = self.on_thread(move |repo| repo.with(|r| first_parent_line(r, since_oid, to_oid, most))).await;
             match line.map_err(|e| RepositoryError::git(format!("read the commits up to {to}"), e))? {

@@ -168,7 +168,7 @@ impl GitLedger {
         };
         let message = page::write(&draft).map_err(|e| wrong(Box::new(e)))?;
         let (parent, tree) = (base.map(|b| b.head), sheet.tree);
-        let by = sheet.events.first().map(|event| (event.by.clone(), event.at.0.div_euclid(1_000)));
+        let by = sheet.events.first().map(|event| (event.by.clone(), event.at.0.div_euclid(1_000).max(0)));
         let make = move |r: &super::Repository| r.with(|g| commit_bytes(g, parent, tree, &message, by));
         let bytes = self.0.repository.on_thread(make).await.map_err(|e| wrong(Box::new(e)))?;
         let signature = match &self.0.settings.sign_with {

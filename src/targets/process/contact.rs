@@ -64,9 +64,15 @@ pub async fn order(
     ask(state_dir, Method::POST, ORDERS_PATH, body, within).await
 }
 
-/// Asks what is up.
+/// Asks what is up. A supervisor that is lost while it is asked is on its way out: then the next look finds none.
 pub async fn report(state_dir: &Path) -> Result<Report, ContactError> {
-    ask(state_dir, Method::GET, REPORT_PATH, Vec::new(), REPORT_WITHIN).await
+    let deadline = Instant::now() + REPORT_WITHIN;
+    loop {
+        match ask(state_dir, Method::GET, REPORT_PATH, Vec::new(), REPORT_WITHIN).await {
+            Err(ContactError::Lost { .. }) if Instant::now() < deadline => sleep(START_PAUSE).await,
+            answered => return answered,
+        }
+    }
 }
 
 /// Makes sure that a supervisor runs, and leaves it running when we end.

@@ -9,6 +9,7 @@ use std::{
 use super::{
     instance::{PORT_PLACE, Start},
     log::Log,
+    secrets::Secrets,
 };
 use crate::targets::{
     process::{
@@ -23,7 +24,7 @@ pub struct Surroundings<'a> {
     pub state_dir: &'a Path,
     /// The first part of every mark.
     pub id: &'a str,
-    pub secrets: &'a BTreeMap<String, String>,
+    pub secrets: &'a Secrets,
     /// By service.
     pub internal_ports: &'a BTreeMap<String, u16>,
 }
@@ -106,7 +107,6 @@ pub fn starts(release: &Brought, name: &str, key: &str, around: &Surroundings<'_
     let service = &release.config.services[name];
     let data = around.state_dir.join("data").join(name);
     fs::create_dir_all(&data).map_err(|error| format!("cannot make {}: {error}", data.display()))?;
-    let secrets = secrets_of(name, service, around.secrets)?;
     (0..service.instances.get())
         .map(|index| {
             let value = |variable: &str| match variable {
@@ -128,7 +128,8 @@ pub fn starts(release: &Brought, name: &str, key: &str, around: &Surroundings<'_
                 dir: release.dir.clone(),
                 argv: service.run.iter().map(expand).collect::<Result<_, _>>()?,
                 env: service.env.iter().map(|(k, v)| Ok((k.clone(), expand(v)?))).collect::<Result<_, String>>()?,
-                secrets: secrets.clone(),
+                secrets: around.secrets.clone(),
+                secret_names: service.secrets.clone(),
                 ready: service.ready.clone(),
                 stop: service.stop,
                 restarts: service.restarts,
@@ -137,18 +138,4 @@ pub fn starts(release: &Brought, name: &str, key: &str, around: &Surroundings<'_
             })
         })
         .collect()
-}
-
-fn secrets_of(
-    name: &str,
-    service: &Service,
-    known: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, String> {
-    let value = |variable: &String| {
-        let value = known.get(variable).cloned();
-        let value = value.or_else(|| std::env::var(variable).ok());
-        let missing = || format!("service `{name}` needs the environment variable `{variable}`, which is not set here");
-        Ok((variable.clone(), value.ok_or_else(missing)?))
-    };
-    service.secrets.iter().map(value).collect()
 }

@@ -11,6 +11,7 @@ use super::{
     meters::Meters,
     record::{Arms, Ports, Record},
     routing::{ArmRoutes, Routing},
+    secrets::Secrets,
     unit::Unit,
 };
 use crate::{
@@ -30,7 +31,7 @@ pub struct Book {
     pub releases: BTreeMap<TreeId, Running>,
     /// One that is not ready yet. It is not written down: a supervisor that takes over does not finish it.
     pub coming: Option<Running>,
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: Secrets,
 }
 
 /// A release that is up, or coming up.

@@ -102,6 +102,10 @@ impl Supervisor {
         // Nothing is started before everything is known to be complete.
         let mut ready_to_start = Vec::new();
         for (name, (key, port, listener)) in missing {
+            // What runs already needs none, also when it is to be taken over.
+            if !recorded.contains_key(key) {
+                secrets.of(&name, &release.config.services[&name].secrets).map_err(Refusal::World)?;
+            }
             let starts = assemble::starts(&release, &name, key, &around).map_err(Refusal::World)?;
             ready_to_start.push((name, key, port, listener, starts));
         }

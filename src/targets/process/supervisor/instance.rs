@@ -27,6 +27,7 @@ use super::{
     ports,
     proc::{self, Identity, MARK},
     ready,
+    secrets::Secrets,
 };
 use crate::{
     clients::process::Redaction,
@@ -51,7 +52,7 @@ const KILL_WITHIN: Duration = Duration::from_secs(5);
 pub const PORT_PLACE: &str = "\0";
 
 /// How to start an instance; everything in it but the port is known.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Start {
     pub service: String,
     pub index: u16,
@@ -59,7 +60,8 @@ pub struct Start {
     /// [`PORT_PLACE`] still stands in both.
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: Secrets,
+    pub secret_names: Vec<String>,
     pub ready: Ready,
     pub stop: Span,
     pub restarts: u32,
@@ -210,7 +212,8 @@ impl Instance {
     }
 
     fn redaction(&self) -> Redaction {
-        Redaction::of_values(self.start.secrets.values().cloned())
+        let secrets = self.start.secrets.of(&self.start.service, &self.start.secret_names);
+        Redaction::of_values(secrets.unwrap_or_default().into_values())
     }
 
     /// A sentence with the last lines of the log behind it.
@@ -330,7 +333,8 @@ impl Instance {
         let mut command = Command::new(in_release(&program, &start.dir));
         command.args(&argv[1..]).current_dir(&start.dir).env_clear();
         command.envs(crate::clients::process::kept_environment());
-        command.envs(start.env.iter().map(|(name, value)| (name, with_port(value)))).envs(&start.secrets);
+        command.envs(start.env.iter().map(|(name, value)| (name, with_port(value))));
+        command.envs(start.secrets.of(&start.service, &start.secret_names)?);
         command.env(MARK, &start.mark);
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(could_not)?).stderr(log).process_group(0);
         let child = command.spawn().map_err(could_not)?;

@@ -15,6 +15,7 @@ mod proxy;
 mod ready;
 pub mod record;
 mod routing;
+mod secrets;
 mod start;
 mod unit;
 

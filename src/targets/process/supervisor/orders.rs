@@ -48,7 +48,7 @@ impl Supervisor {
         if !hurry && self.hurrying.load(Ordering::SeqCst) > 0 {
             overtaken.cancel();
         }
-        lock(&self.book).secrets.extend(request.secrets);
+        lock(&self.book).secrets.add(request.secrets);
         let doing = async {
             match request.order {
                 Order::Apply { release } => self.apply(release).await,

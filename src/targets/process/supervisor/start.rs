@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval, sleep},
@@ -38,6 +39,7 @@ const BIND_TRIES: usize = 50;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 const LOG_ROTATION_EVERY: Duration = Duration::from_secs(30);
 const SWEEP_WITHIN: Duration = Duration::from_secs(5);
+const OPEN_FILES_WANTED: u64 = 65_536;
 /// Proxying is waiting; more threads would only cost memory.
 const THREADS_MAX: usize = 4;
 
@@ -45,6 +47,7 @@ const THREADS_MAX: usize = 4;
 pub fn supervise(state_dir: &Path) -> ExitCode {
     // A leader of a group already has what this gives: a session that no terminal ends.
     let _ = nix::unistd::setsid();
+    allow_many_connections();
     match run(state_dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -58,6 +61,14 @@ pub fn supervise(state_dir: &Path) -> ExitCode {
             ExitCode::from(5)
         }
     }
+}
+
+/// Every request takes two open files; the usual 1024 would end at some 500 users.
+fn allow_many_connections() {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    // Not more than asked for here: some programs that inherit it walk through all that are possible. A failure only
+    // leaves the usual limit.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(OPEN_FILES_WANTED), hard);
 }
 
 /// Why a supervisor cannot start.

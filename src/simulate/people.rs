@@ -1,0 +1,75 @@
+use std::sync::Arc;
+
+use super::{Deed, Story, World, ledger::SimLedger, story};
+use crate::{
+    clients::clock::Clock,
+    commands::quarantine_of,
+    engine::{Holder, State},
+    ledger::{Ledger, LedgerError},
+    model::{Actor, Event, Freeze, Pin, Release, Span, Stamp, Version, What},
+    runner,
+};
+
+/// Writes what a person says; a lost race is said again. Nothing is written when there is nothing to say.
+pub(super) async fn say(world: Arc<World>, say: impl Fn(&State, Stamp) -> Option<What>, by: Actor) {
+    const TRIES: usize = 20;
+    let ledger = SimLedger(world.clone());
+    let environment = "production".parse().expect("a name");
+    for _ in 0..TRIES {
+        let Ok(opened) = ledger.open(&environment).await else {
+            world.sleep(Span::seconds(3)).await;
+            continue;
+        };
+        let now = world.clock.now();
+        let Some(what) = say(&opened.state, now) else { return };
+        let page = runner::page(&opened, vec![Event { at: now, by: by.clone(), what }]);
+        match ledger.append(&environment, opened.head.as_ref(), page).await {
+            Ok(_) => return,
+            Err(LedgerError::Lost { .. }) => {}
+            Err(_) => world.sleep(Span::seconds(3)).await,
+        }
+    }
+}
+
+/// Starts the next promotion when there is one to start.
+pub(super) async fn start(world: Arc<World>, story: Arc<Story>, me: Holder) {
+    let plan = |state: &State, now: Stamp| {
+        let n = story::candidate(state, story.natures.len(), now)?;
+        Some(What::Started { plan: Arc::new(story.plan(n, state)) })
+    };
+    say(world, plan, me.actor).await;
+}
+
+/// The fact that a deed stands for.
+pub(super) fn fact(deed: Deed, state: &State, now: Stamp, by: &Actor) -> Option<What> {
+    let reason = "because".to_owned();
+    let attempt = state.attempt.as_ref().map(|a| a.id);
+    let soon = Some(now + Span::minutes(5));
+    match deed {
+        Deed::Approve => Some(What::Approved { attempt: attempt?, reason: Some(reason) }),
+        Deed::Abort => Some(What::Aborted { attempt: attempt?, reason }),
+        Deed::Extend => Some(What::Extended { attempt: attempt?, until: now + Span::minutes(3), reason }),
+        Deed::Freeze => Some(What::Frozen { freeze: Freeze { reason, by: by.clone(), since: now, until: soon } }),
+        Deed::Unfreeze => Some(What::Unfrozen { reason }),
+        Deed::Pin => {
+            let component = story::hub();
+            let version: Version = state.live.as_ref()?.versions.get(&component)?.clone();
+            Some(What::Pinned { pin: Pin { component, version, reason, by: by.clone(), since: now, until: soon } })
+        }
+        Deed::Unpin => Some(What::Unpinned { component: story::hub(), reason }),
+        Deed::Rollback => {
+            let to = state.way_back()?.release.clone();
+            Some(order(state, to, reason, by, now))
+        }
+        Deed::RollbackTo(tree, version) => {
+            let to = Release { tree: story::tree(tree), ..story::release(version) };
+            Some(order(state, to, reason, by, now))
+        }
+        Deed::Promote | Deed::Mend | Deed::Unreachable(_) | Deed::Blind | Deed::See | Deed::Sicken(_) => None,
+    }
+}
+
+fn order(state: &State, to: Release, reason: String, by: &Actor, now: Stamp) -> What {
+    let left = state.standing().map(|from| quarantine_of(from, &to, None, &reason, by, now));
+    What::RollbackOrdered { to: Some(to), scope: None, quarantine: left.unwrap_or_default(), reason }
+}
