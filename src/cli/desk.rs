@@ -259,7 +259,7 @@ fn actor(common: &Common, home: &Path) -> Result<Actor, Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
     let from_git = || {
         let repo = git2::Repository::discover(home).ok()?;
-        repo.config().ok()?.get_string("user.name").ok()
+        repo.config().ok()?.get_string("user.name").ok().filter(|name| !name.trim().is_empty())
     };
     let name = common.actor.clone();
     let name = name.or_else(|| variable("GITHUB_ACTOR")).or_else(|| variable("GITLAB_USER_LOGIN"));

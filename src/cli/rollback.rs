@@ -24,6 +24,9 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
     if let Some(component) = &args.component {
         commands::known(component, &desk.pipeline)?;
     }
+    if args.accept_rewritten {
+        desk.ledger.accept_rewritten(&args.environment).await?;
+    }
     let opened = desk.read(&args.environment).await?;
     let whole = destination(desk, environment, &opened.state, &args.to).await?;
     let to = match &args.component {
@@ -33,6 +36,7 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
     let standing = opened.state.standing().cloned();
     if standing.as_ref().is_some_and(|from| from.tree == to.tree)
         && opened.state.stuck.is_none()
+        && opened.state.foreign.is_none()
         && !opened.state.is_busy()
     {
         desk.voice.say(format!("{} {} is there already", desk.voice.good("✓"), environment.name));

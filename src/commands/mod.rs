@@ -264,7 +264,9 @@ pub enum Refusal {
 
 /// Every intervention says why.
 fn reason(text: &str) -> Result<String, Refusal> {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // It is shown in terminals: control characters have no business there.
+    let unseen = |c: char| c.is_whitespace() || c.is_control();
+    let line = text.split(unseen).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     match line.is_empty() {
         true => Err(Refusal::Usage("the reason is empty; say why in a few words: `--reason \"…\"`".to_owned())),
         false => Ok(line),

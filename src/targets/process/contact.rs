@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    supervisor::{ORDERS_PATH, REPORT_PATH, short_socket_path},
+    supervisor::{ORDERS_PATH, READY_LINE, REPORT_PATH, short_socket_path},
     wire::{Refusal, Report, Request},
 };
 use crate::{clients::process::last_lines, targets::TargetError};
@@ -124,7 +124,8 @@ async fn start(state_dir: &Path, program: &Path) -> Result<(), String> {
     let mut line = String::new();
     let read = timeout(START_WITHIN, BufReader::new(stdout).read_line(&mut line)).await;
     match read {
-        Ok(Ok(n)) if n > 0 => Ok(()),
+        Ok(Ok(n)) if n > 0 && line.trim_end() == READY_LINE => Ok(()),
+        Ok(Ok(n)) if n > 0 => Err(line.trim_end().to_owned()),
         Ok(_) => Err(written_since(&log_path, log_start).unwrap_or_else(|| "it ended without a word".to_owned())),
         Err(_) => Err(format!("it was not ready within {START_WITHIN:?}")),
     }

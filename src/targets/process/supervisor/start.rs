@@ -57,7 +57,9 @@ pub fn supervise(state_dir: &Path) -> ExitCode {
                 text.push_str(&format!(": {cause}"));
                 source = cause.source();
             }
-            eprintln!("{text}");
+            // Where the log's disk is full, whoever started us still hears it.
+            let _ = writeln!(io::stdout(), "{text}");
+            let _ = writeln!(io::stderr(), "{text}");
             ExitCode::from(5)
         }
     }
