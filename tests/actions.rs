@@ -1,5 +1,7 @@
 //! The script behind the actions, in a runner's environment, with a stand-in for piton that says what the test wants.
 
+#![expect(clippy::disallowed_methods, reason = "a test starts programs as a runner does")]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -276,6 +278,22 @@ fn the_summary_holds_what_piton_shows_and_has_an_end() {
     assert!(ended.summary.len() <= 1024 * 1024, "{}", ended.summary.len());
     let picture = fs::read_to_string(&ended.outputs["picture"]).expect("the picture is there");
     assert_eq!(picture, "<svg/>\n");
+}
+
+#[test]
+fn a_tick_tells_of_every_environment_in_which_something_happened() {
+    let answer = r#"{"schema_version":1,"decision":"failure","reason_code":"ticked","environments":{
+        "production":{"exit_code":1,"reason_code":"rolled_back"},"staging":{"exit_code":0,"reason_code":"nothing_to_do"}}}"#;
+    let runner = Runner::new("[ \"$1\" != show ] || { echo \"shown: $4\"; exit; }; cat \"${0%/*}/answer\"; exit 1");
+    fs::write(runner.dir.path().join("answer"), answer.replace('\n', "")).expect("the answer is written");
+    let ended = runner.with("PITON_COMMAND", "tick").with("PITON_ENVIRONMENT", "").run();
+    let said = "::error title=piton%3A rolled back::production: rolled_back, staging: nothing_to_do";
+    assert_eq!((ended.code, commands(&ended.stdout)), (1, vec![said.to_owned()]));
+    assert!(
+        ended.summary.contains("shown: production\n") && !ended.summary.contains("shown: staging"),
+        "{}",
+        ended.summary
+    );
 }
 
 #[test]

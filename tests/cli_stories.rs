@@ -395,7 +395,7 @@ fn what_happened_can_be_read_afterwards() {
     let svg = sandbox.path("gates.svg");
     sandbox.piton(&["show", "production", "1", "--svg", &svg.display().to_string()]).ends(0);
     assert!(std::fs::read_to_string(svg).expect("a picture").contains("</svg>"));
-    sandbox.piton(&["show", "production", "9"]).ends(2).complains("9");
+    sandbox.piton(&["show", "production", "9"]).ends(2).complains("no such promotion");
     sandbox.piton(&["show", "production", "--json"]).ends(0).json();
 }
 

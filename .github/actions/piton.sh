@@ -238,11 +238,13 @@ readonly PARTS='
 def text: (if type == "string" then . elif . == null then "" else tojson end) | gsub("[\u0000\u001e]"; " ");
 def cell: text | gsub("[\u0001-\u001f]+"; " ") | gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;")
     | gsub("@"; "@\u200b") | gsub("(?<c>[|`*_\\[\\]\\\\~#!])"; "\\\(.c)") | .[:400];
+def quiet: . == "up_to_date" or . == "nothing_to_do" or . == "already_there";
 if type == "object" and .schema_version == 1 and (.decision | type == "string") then . else error("no answer") end
-| (.message // .cause) as $message | (.commit // .good) as $commit
+| ([.environments | objects | to_entries[]]) as $each | (.commit // .good) as $commit
+| (.message // .cause // ($each | map("\(.key): \(.value.reason_code?)") | join(", "))) as $message
 | ([.decision, .reason_code, .environment, $commit, .attempt, $message, .hint // .advice] | map(text))
 + ([.environment, .decision, .reason_code, $message, $commit] | map(cell))
-+ [[.environment, (.environments | objects | keys[])] | map(text) | join("\n")]
++ [[{key: .environment, value: .}] + $each | map(select(.value.reason_code? | quiet | not).key | text) | join("\n")]
 + ([.faults[]?] | .[:10] | map(.file, .line, .column, .message) | map(text))
 | .[] + "\u001e"'
 

@@ -19,7 +19,7 @@ use crate::{
     model::{Actor, CommitId, EnvironmentName, Event, Span, Stamp, What},
     pipeline::{self, Environment, Pipeline},
     planner::{self, Context, Planned, SourceCommit},
-    runner::{self, Goal, Outcome, PollPace, Runner},
+    runner::{self, Goal, Outcome, PollPace, Runner, Seizure},
     targets::Site,
 };
 
@@ -121,7 +121,7 @@ impl Desk {
         &self,
         environment: &Environment,
         goal: Goal,
-        seize: bool,
+        seizure: Seizure,
     ) -> Result<(Outcome, State), Failure> {
         let outside = self.outside(environment)?;
         let view = Watcher::new(&self.voice, environment.name.clone());
@@ -135,7 +135,7 @@ impl Desk {
             stop: self.stop.clone(),
             pace: PollPace::default(),
         };
-        let ended = runner.run(goal, seize).await;
+        let ended = runner.run(goal, seizure).await;
         view.end();
         Ok(ended?)
     }

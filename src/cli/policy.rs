@@ -9,7 +9,7 @@ use crate::{
     commands::{self, Abort, Approve, Extend, Freeze, Pin, QuarantineArgs, Unfreeze, Unpin},
     engine::State,
     model::{EnvironmentName, What},
-    runner::Goal,
+    runner::{Goal, Seizure},
 };
 
 /// `piton pin`: written down, and brought live at once where something else is.
@@ -35,7 +35,7 @@ pub async fn pin(desk: &Desk, args: &Pin) -> Result<Answer, Failure> {
     if !promote::begin(desk, environment, None).await? {
         return Ok(answer);
     }
-    let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: false }, false).await?;
+    let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: false }, Seizure::Nobody).await?;
     Ok(promote::conclude(desk, environment, &outcome, &state))
 }
 
@@ -104,7 +104,7 @@ pub async fn abort(desk: &Desk, args: &Abort) -> Result<Answer, Failure> {
     let make = |state: &State| Ok(vec![commands::abort(args, state)?]);
     desk.append(&args.environment, make).await?;
     desk.voice.say(format!("{} {}: the promotion is being undone", desk.voice.good("✓"), args.environment));
-    let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: false }, false).await?;
+    let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: false }, Seizure::Nobody).await?;
     if let crate::runner::Outcome::Taken(taken) = &outcome {
         desk.voice.say(format!("  {} sees to it", taken.0.holder));
         return Ok(Answer::done("abort_asked").with("environment", args.environment.as_str()));

@@ -13,7 +13,7 @@ use crate::{
     model::{AttemptId, Ending, What},
     pipeline::Environment,
     planner::Planned,
-    runner::{Goal, Outcome},
+    runner::{Goal, Outcome, Seizure},
 };
 
 /// `piton promote`
@@ -29,7 +29,7 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
         if !begin(desk, environment, args.to.as_deref()).await? {
             return Ok(done.unwrap_or_else(|| up_to_date(environment)));
         }
-        let (outcome, state) = desk.carry_on(environment, goal, false).await?;
+        let (outcome, state) = desk.carry_on(environment, goal, Seizure::Nobody).await?;
         let answer = conclude(desk, environment, &outcome, &state);
         if answer.code != super::answer::DONE || !args.all || answer.reason_code != "promoted" {
             return Ok(answer);

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     commands::Tick,
     pipeline::Environment,
-    runner::{Goal, Outcome},
+    runner::{Goal, Outcome, Seizure},
 };
 
 /// `piton tick`: one environment that fails must not keep the others waiting.
@@ -58,7 +58,7 @@ async fn one(desk: &Desk, environment: &Environment, promote: bool) -> Result<An
         return Ok(Answer::done("nothing_to_do"));
     }
     let before = opened.state.last.clone();
-    let (outcome, state) = desk.carry_on(environment, Goal::Due, false).await?;
+    let (outcome, state) = desk.carry_on(environment, Goal::Due, Seizure::Nobody).await?;
     Ok(match (outcome, state.last != before) {
         // What ended before this tick is old news.
         (Outcome::Ended, false) => Answer::done("nothing_to_do"),

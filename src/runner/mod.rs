@@ -21,7 +21,7 @@ use crate::{
     clients::clock::Clock,
     engine::{self, Holder, LeaseTaken, Next, Setup, State, Wait},
     judge::{self, Circumstances, GateLog},
-    ledger::{Appended, Ledger, LedgerError, Opened},
+    ledger::{Appended, Durability, Ledger, LedgerError, Opened, Page},
     model::{AttemptId, Effect, EnvironmentName, Event, GateName, Span, Stamp, Step, TreeId, Verdict, What},
 };
 
@@ -48,6 +48,23 @@ pub struct PollPace {
 impl Default for PollPace {
     fn default() -> PollPace {
         PollPace { readings: Span::seconds(15), others: Span::seconds(5) }
+    }
+}
+
+/// From whom the lease may be taken although it has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seizure {
+    Nobody,
+    /// From anybody, once a rollback is ordered: the way back waits for nobody.
+    ForTheWayBack,
+}
+
+impl Seizure {
+    fn allows(&self, state: &State) -> bool {
+        match self {
+            Seizure::Nobody => false,
+            Seizure::ForTheWayBack => state.rollback.is_some(),
+        }
     }
 }
 
@@ -103,6 +120,8 @@ pub enum RunnerError {
 
 /// Lost races in a row before the runner gives up; each means that somebody else made progress.
 const RACES_MAX: u32 = 50;
+/// How long a git host that did not answer is left alone.
+const HOST_PAUSE: Span = Span::seconds(5);
 /// Readings that are written without waiting for more.
 const READINGS_MAX: usize = 20;
 
@@ -115,6 +134,18 @@ struct Belief {
     state: State,
     races: u32,
     read_at: Stamp,
+    /// The git host did not take the last page; it is not asked again before this.
+    host_down_until: Option<Stamp>,
+}
+
+/// What became of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Yes,
+    /// Somebody else was faster: the engine is asked again.
+    Lost,
+    /// The git host cannot be reached. What happened is kept, decisions are made again.
+    HostDown,
 }
 
 /// Work that is under way.
@@ -146,10 +177,10 @@ impl Place {
 
 impl<'a> Runner<'a> {
     /// Carries the environment on until the goal is reached.
-    pub async fn run(&self, goal: Goal, seize: bool) -> Result<(Outcome, State), RunnerError> {
+    pub async fn run(&self, goal: Goal, seizure: Seizure) -> Result<(Outcome, State), RunnerError> {
         let mut belief = self.open().await?;
         let mut work = Work::new();
-        let mut seize = seize;
+        let mut seizure = seizure;
         loop {
             if self.stop.is_cancelled() {
                 self.close(&mut belief).await?;
@@ -167,9 +198,10 @@ impl<'a> Runner<'a> {
                 self.close(&mut belief).await?;
                 return Ok((outcome, belief.state));
             }
-            if let Some(nonce) = dead_holder(&belief.state, now) {
-                // Exactly this lease: one that somebody alive has taken meanwhile stays theirs.
-                self.write(&mut belief, vec![What::Released { nonce }]).await?;
+            // Exactly this lease is let go: one that somebody alive has taken meanwhile stays theirs.
+            if let Some(nonce) = dead_holder(&belief.state, now)
+                && self.write(&mut belief, vec![What::Released { nonce }]).await? != Written::HostDown
+            {
                 continue;
             }
             work.drop_unwanted(&next);
@@ -177,20 +209,26 @@ impl<'a> Runner<'a> {
             let acts = next.effects.iter().any(Effect::acts);
             if acts || !next.decisions.is_empty() || work.act.is_some() {
                 // A lost race does not use it up: the one who raced may be the one to take it from.
-                seize &= !belief.opened.state.holds_lease(&self.me, now);
-                match belief.state.claim(&self.me, now, seize && belief.state.rollback.is_some()) {
+                if belief.opened.state.holds_lease(&self.me, now) {
+                    seizure = Seizure::Nobody;
+                }
+                match belief.state.claim(&self.me, now, seizure.allows(&belief.state)) {
                     Err(taken) => {
                         return Ok((Outcome::Taken(taken), belief.state));
                     }
                     Ok(claim) => {
                         let mut what: Vec<What> = claim.into_iter().collect();
                         what.extend(next.decisions.iter().cloned());
-                        if !what.is_empty() || (acts && !belief.pending.is_empty() && work.act.is_none()) {
-                            self.write(&mut belief, what).await?;
+                        let first = acts && !belief.pending.is_empty() && work.act.is_none();
+                        if (!what.is_empty() || first) && self.write(&mut belief, what).await? == Written::Yes {
                             continue;
                         }
                     }
                 }
+            }
+            // What is not in the ledger is not acted upon: without the host only the looking goes on.
+            if belief.host_down_until.is_some() {
+                next.effects.retain(|effect| !effect.acts() || work.act.is_some());
             }
             self.begin(&belief, &next, &mut work);
             self.wait(&mut belief, &next, &mut work).await?;
@@ -201,7 +239,7 @@ impl<'a> Runner<'a> {
         let opened = self.ledger.open(&self.environment).await?;
         let state = opened.state.clone();
         let read_at = self.clock.now();
-        Ok(Belief { opened, pending: Vec::new(), pending_since: None, state, races: 0, read_at })
+        Ok(Belief { opened, pending: Vec::new(), pending_since: None, state, races: 0, read_at, host_down_until: None })
     }
 
     /// Starts what the engine wishes for and what is not under way yet.
@@ -239,6 +277,9 @@ impl<'a> Runner<'a> {
     async fn wait(&self, belief: &mut Belief, next: &Next, work: &mut Work<'a>) -> Result<(), RunnerError> {
         let now = self.clock.now();
         let mut until = belief.read_at + self.pace.others;
+        if let Some(again) = belief.host_down_until {
+            until = until.min(again.max(now));
+        }
         until = next.wake.map_or(until, |wake| until.min(wake.max(now)));
         if let Some(since) = belief.pending_since {
             until = until.min(since + self.pace.readings);
@@ -252,7 +293,7 @@ impl<'a> Runner<'a> {
             }
         };
         match answer {
-            Some(Answer::Act(what)) => self.write(belief, vec![what]).await,
+            Some(Answer::Act(what)) => self.write(belief, vec![what]).await.map(drop),
             Some(Answer::Look(gate, attempt, what)) => self.took_a_look(belief, attempt, &gate, what).await,
             Some(Answer::Told(_, what)) => {
                 belief.take_pending(self.event(what));
@@ -300,7 +341,7 @@ impl<'a> Runner<'a> {
             return Ok(());
         }
         match belief.state.claim(&self.me, self.clock.now(), false) {
-            Ok(claim) => self.write(belief, claim.into_iter().collect()).await,
+            Ok(claim) => self.write(belief, claim.into_iter().collect()).await.map(drop),
             Err(_) => {
                 belief.pending.clear();
                 belief.pending_since = None;
@@ -310,29 +351,38 @@ impl<'a> Runner<'a> {
     }
 
     /// Appends pending readings and these facts as one page. A lost race means: read again, and let the engine say again.
-    async fn write(&self, belief: &mut Belief, what: Vec<What>) -> Result<(), RunnerError> {
-        let mut events = std::mem::take(&mut belief.pending);
-        belief.pending_since = None;
+    async fn write(&self, belief: &mut Belief, what: Vec<What>) -> Result<Written, RunnerError> {
+        let mut events = belief.pending.clone();
         events.extend(what.into_iter().map(|what| self.event(what)));
         let page = page::make(&belief.opened, events.clone());
+        self.append(belief, page, events).await
+    }
+
+    async fn append(&self, belief: &mut Belief, page: Page, events: Vec<Event>) -> Result<Written, RunnerError> {
+        let now = self.clock.now();
+        if page.durability == Durability::Origin && belief.host_down_until.is_some_and(|until| now < until) {
+            belief.keep(events);
+            return Ok(Written::HostDown);
+        }
         match self.ledger.append(&self.environment, belief.opened.head.as_ref(), page.clone()).await {
             Ok(appended) => {
-                for event in &events {
-                    belief.opened.state.apply(&appended.commit, event);
-                }
-                belief.opened.head = Some(appended.commit.clone());
-                belief.opened.tree = Some(page.tree);
-                belief.state = belief.opened.state.clone();
-                belief.races = 0;
+                belief.wrote(&page, &events, &appended);
                 self.view.wrote(&belief.state, &events, &appended);
-                Ok(())
+                Ok(Written::Yes)
             }
             Err(LedgerError::Lost { .. }) => {
                 belief.races += 1;
                 if belief.races >= RACES_MAX {
                     return Err(RunnerError::Races(belief.races));
                 }
-                self.after_lost_race(belief, events).await
+                self.after_lost_race(belief, events).await?;
+                Ok(Written::Lost)
+            }
+            // A promotion that nobody watches is worse than one that waits: the looking goes on, and so does the way back.
+            Err(error) if error.is_of_the_host() && belief.opened.head.is_some() => {
+                belief.host_down_until = Some(self.clock.now() + HOST_PAUSE);
+                belief.keep(events);
+                Ok(Written::HostDown)
             }
             Err(error) => Err(error.into()),
         }
@@ -341,6 +391,8 @@ impl<'a> Runner<'a> {
     /// What an effect has answered is true whoever wrote in between, as long as the lease is still ours.
     async fn after_lost_race(&self, belief: &mut Belief, events: Vec<Event>) -> Result<(), RunnerError> {
         let before = Place::of(&belief.opened.state);
+        belief.pending.clear();
+        belief.pending_since = None;
         self.reload(belief).await?;
         let ours = belief.state.holds_lease(&self.me, self.clock.now()) && Place::of(&belief.opened.state) == before;
         for event in events.into_iter().filter(|e| is_told(&e.what) || (ours && answers_an_effect(&e.what))) {
@@ -375,11 +427,11 @@ impl<'a> Runner<'a> {
             if theirs || (!ours && belief.pending.is_empty()) {
                 break;
             }
-            let release = ours.then(|| What::Released { nonce: self.me.nonce.clone() });
-            match self.write(belief, release.into_iter().collect()).await {
-                Err(RunnerError::Ledger(LedgerError::Unreachable { .. })) => break,
-                written => written?,
-            }
+            let mut events = belief.pending.clone();
+            events.extend(ours.then(|| self.event(What::Released { nonce: self.me.nonce.clone() })));
+            // It must not wait for a host: what is only here so far is pushed before the program ends, or by the next.
+            let page = Page { durability: Durability::Mirror, ..page::make(&belief.opened, events.clone()) };
+            self.append(belief, page, events).await?;
         }
         Ok(())
     }
@@ -390,6 +442,31 @@ impl<'a> Runner<'a> {
 }
 
 impl Belief {
+    /// The page is in the ledger: what it says is believed.
+    fn wrote(&mut self, page: &Page, events: &[Event], appended: &Appended) {
+        for event in events {
+            self.opened.state.apply(&appended.commit, event);
+        }
+        self.opened.head = Some(appended.commit.clone());
+        self.opened.tree = Some(page.tree.clone());
+        self.state = self.opened.state.clone();
+        self.pending.clear();
+        self.pending_since = None;
+        self.races = 0;
+        self.host_down_until = None;
+    }
+
+    /// Keeps what happened in the world; what was only decided is decided again.
+    fn keep(&mut self, events: Vec<Event>) {
+        self.state = self.opened.state.clone();
+        self.pending.clear();
+        for event in events {
+            if is_told(&event.what) || answers_an_effect(&event.what) || matches!(event.what, What::Read { .. }) {
+                self.take_pending(event);
+            }
+        }
+    }
+
     fn take_pending(&mut self, event: Event) {
         if let Some(head) = &self.opened.head {
             self.state.apply(head, &event);

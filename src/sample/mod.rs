@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::model::Span;
@@ -53,6 +53,8 @@ struct Behaviour {
     slow: Option<Span>,
     /// The process ends by itself after this time.
     dies_after: Option<Span>,
+    /// Accepts no more connections after this time, and lives on.
+    deaf_after: Option<Span>,
     ignores_sigterm: bool,
     /// Child processes: every second one leaves the process group.
     forks: u32,
@@ -181,8 +183,17 @@ async fn serve(options: &Options, service: Service, behaviour: Behaviour) -> Res
 
 async fn listen_and_answer(options: &Options, service: Service, behaviour: Behaviour) -> Result<(), SampleError> {
     let listener = listen(options.port).await?;
+    let deaf_after = behaviour.deaf_after;
     let app = routes::router(service, behaviour, options.calls.clone());
-    axum::serve(listener, app).await.map_err(|source| SampleError::Io { what: "serve".to_owned(), source })
+    let serving = async { axum::serve(listener, app).await };
+    let served = match deaf_after {
+        None => serving.await,
+        Some(after) => match timeout(after.as_duration(), serving).await {
+            Ok(served) => served,
+            Err(_) => std::future::pending().await,
+        },
+    };
+    served.map_err(|source| SampleError::Io { what: "serve".to_owned(), source })
 }
 
 async fn hang(port: u16) -> Result<(), SampleError> {

@@ -15,7 +15,7 @@ use crate::{
     clients::clock::Clock,
     engine::{Holder, State},
     model::{Actor, Span, Stamp, What},
-    runner::{Goal, NoView, Outcome, PollPace, Runner},
+    runner::{Goal, NoView, Outcome, PollPace, Runner, Seizure},
 };
 
 /// Polls without time passing before it is called spinning.
@@ -325,7 +325,8 @@ async fn live_as_runner(world: Arc<World>, story: Arc<Story>, me: Holder, goal: 
         stop: CancellationToken::new(),
         pace: PollPace { readings: Span::seconds(15), others: Span::seconds(20) },
     };
-    let ended = runner.run(goal, seize).await;
+    let seizure = if seize { Seizure::ForTheWayBack } else { Seizure::Nobody };
+    let ended = runner.run(goal, seizure).await;
     world.note(|| format!("{} came back: {}", runner.me.actor, outcome(&ended)));
     let pause = match ended {
         Ok((Outcome::Ended, _)) => 30,

@@ -74,7 +74,7 @@ async fn there_is_one_supervisor_for_each_folder() {
         .stdin(Stdio::null())
         .output()
         .expect("it runs");
-    assert_eq!(second.status.code(), Some(5));
+    assert_eq!(second.status.code(), Some(75));
     assert!(String::from_utf8_lossy(&second.stderr).contains("another supervisor runs for"), "{second:?}");
     assert_eq!(world.processes().len(), 1);
 }

@@ -260,20 +260,36 @@ async fn a_request_that_outlives_the_drain_is_cut_and_told() {
 #[tokio::test]
 async fn a_refused_connection_goes_to_another_instance() {
     let world = World::new();
-    let target = world.target(web_config(json!({ "services": { "web": { "instances": 2 } } })));
-    establish(&target, &world.web("1.0.0")).await;
+    let run = [env!("CARGO_BIN_EXE_piton"), "sample", "--port", "${port}", "--file", "web-${instance}.yaml"];
+    let target = world.target(web_config(json!({ "services": { "web": { "instances": 2, "run": run } } })));
+    let deaf = "name: web\nversion: deaf\nversions: { deaf: { deaf_after: 2s } }\n";
+    let release = world.release(&[("web-0.yaml", deaf), ("web-1.yaml", "name: web\nversion: good\n")]);
+    establish(&target, &release).await;
     let url = url(&target).await;
-    let first = world.report().await.instances[0].pid.expect("it runs");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL).expect("it runs");
-    for _ in 0..20 {
-        // New connections: one that was open to the killed instance may break.
-        assert_eq!(get_with(&url, &[("connection", "close")]).await.status, 200);
-    }
-    eventually("the instance to be back", || async {
-        world.report().await.instances.iter().all(|i| i.condition == "ready").then_some(())
+    let port = world.report().await.instances[0].port;
+    eventually("the first instance to refuse", || async {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_err().then_some(())
     })
     .await;
-    assert_eq!(world.report().await.instances[0].restarts, 1);
+    for _ in 0..20 {
+        assert_eq!(get(&url).await.status, 200);
+    }
+    assert_eq!(world.report().await.instances[0].condition, "ready", "it was tried, each second time");
+}
+
+#[tokio::test]
+async fn an_instance_that_was_killed_comes_back() {
+    let world = World::new();
+    let target = world.target(web_config(json!({})));
+    establish(&target, &world.web("1.0.0")).await;
+    let first = world.report().await.instances[0].pid.expect("it runs");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL).expect("it runs");
+    eventually("the instance to be back", || async {
+        let instance = world.report().await.instances[0].clone();
+        (instance.condition == "ready" && instance.restarts == 1).then_some(())
+    })
+    .await;
+    assert_eq!(get(&url(&target).await).await.status, 200);
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ const BEHAVIOURS: &str = "  1.1.9: { work_fails: true }
   crash: { at_start: crashes }
   mute: { at_start: never_listens }
   hang: { at_start: hangs }
-  mortal: { dies_after: 300ms }
+  mortal: { dies_after: 1s }
   stubborn: { ignores_sigterm: true }
   forking: { forks: 4, ignores_sigterm: true }
   leaking: { leaks_kib: 1024 }

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    supervisor::{ORDERS_PATH, READY_LINE, REPORT_PATH, short_socket_path},
+    supervisor::{EXIT_TAKEN, ORDERS_PATH, READY_LINE, REPORT_PATH, short_socket_path},
     wire::{Refusal, Report, Request},
 };
 use crate::{clients::process::last_lines, targets::TargetError};
@@ -85,15 +85,14 @@ pub async fn ensure(state_dir: &Path, program: &Path) -> Result<(), ContactError
             Err(error) => return Err(error),
         }
         match start(state_dir, program).await {
-            Ok(()) => return Ok(()),
+            Ok(Started::Ready) => return Ok(()),
             // Another runner may have been faster, or an old supervisor may be on its way out.
-            Err(why) if Instant::now() >= deadline => {
+            Ok(Started::Taken) if Instant::now() < deadline => sleep(START_PAUSE).await,
+            Ok(Started::Taken) => {
+                let why = "another one holds its folder and does not answer".to_owned();
                 return Err(ContactError::Start { folder: state_dir.to_owned(), why });
             }
-            Err(why) if !why.contains("another supervisor") => {
-                return Err(ContactError::Start { folder: state_dir.to_owned(), why });
-            }
-            Err(_) => sleep(START_PAUSE).await,
+            Err(why) => return Err(ContactError::Start { folder: state_dir.to_owned(), why }),
         }
     }
 }
@@ -109,8 +108,15 @@ pub async fn gone(state_dir: &Path) -> Result<(), ContactError> {
     }
 }
 
+/// What became of a supervisor that was started.
+enum Started {
+    Ready,
+    /// It found another one there and ended.
+    Taken,
+}
+
 /// Starts a supervisor that outlives us, and waits for its word that it is ready.
-async fn start(state_dir: &Path, program: &Path) -> Result<(), String> {
+async fn start(state_dir: &Path, program: &Path) -> Result<Started, String> {
     fs::create_dir_all(state_dir).map_err(|error| format!("cannot make the folder: {error}"))?;
     let log_path = state_dir.join("supervisor.log");
     let log = fs::OpenOptions::new().create(true).append(true).open(&log_path);
@@ -124,10 +130,16 @@ async fn start(state_dir: &Path, program: &Path) -> Result<(), String> {
     let mut line = String::new();
     let read = timeout(START_WITHIN, BufReader::new(stdout).read_line(&mut line)).await;
     match read {
-        Ok(Ok(n)) if n > 0 && line.trim_end() == READY_LINE => Ok(()),
-        Ok(Ok(n)) if n > 0 => Err(line.trim_end().to_owned()),
-        Ok(_) => Err(written_since(&log_path, log_start).unwrap_or_else(|| "it ended without a word".to_owned())),
-        Err(_) => Err(format!("it was not ready within {START_WITHIN:?}")),
+        Ok(Ok(n)) if n > 0 && line.trim_end() == READY_LINE => return Ok(Started::Ready),
+        Ok(_) => {}
+        Err(_) => return Err(format!("it was not ready within {START_WITHIN:?}")),
+    }
+    // Its output is closed: it has ended, or is about to.
+    match timeout(START_WITHIN, child.wait()).await {
+        Ok(Ok(status)) if status.code() == Some(i32::from(EXIT_TAKEN)) => Ok(Started::Taken),
+        // Where the disk of its log is full, it has told us all the same.
+        _ if !line.trim().is_empty() => Err(line.trim().to_owned()),
+        _ => Err(written_since(&log_path, log_start).unwrap_or_else(|| "it ended without a word".to_owned())),
     }
 }
 

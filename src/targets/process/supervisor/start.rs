@@ -34,6 +34,9 @@ use crate::targets::process::wire::Brought;
 
 /// What the one who started us waits for on our standard output.
 pub const READY_LINE: &str = "ready";
+/// Another supervisor runs; whoever wanted one has it.
+pub const EXIT_TAKEN: u8 = 75;
+const EXIT_STUCK: u8 = 5;
 /// The environment's port may still be held by connections of the supervisor before.
 const BIND_TRIES: usize = 50;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
@@ -60,7 +63,8 @@ pub fn supervise(state_dir: &Path) -> ExitCode {
             // Where the log's disk is full, whoever started us still hears it.
             let _ = writeln!(io::stdout(), "{text}");
             let _ = writeln!(io::stderr(), "{text}");
-            ExitCode::from(5)
+            let taken = matches!(error.downcast_ref(), Some(StartError::Running(_)));
+            ExitCode::from(if taken { EXIT_TAKEN } else { EXIT_STUCK })
         }
     }
 }
