@@ -48,6 +48,23 @@ fn a_bad_bump_stops_in_staging_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn a_commit_of_two_bumps_is_taken_in_two_steps_and_none_back() {
+    let sandbox = Sandbox::established(TWO);
+    sandbox.bump("web", "1.1.0-bad");
+    sandbox.piton(&["promote", "staging"]).ends(1);
+    for component in ["web", "store"] {
+        sandbox.piton(&["edit", &format!("services/{component}.yaml"), "version", "1.2.0"]).ends(0);
+    }
+    sandbox.commit("two at once");
+    for environment in ["staging", "production"] {
+        let ran = sandbox.piton(&["promote", environment, "--all"]).ends(0);
+        assert_eq!(ran.out.matches("✓ promoted").count(), 2, "{ran}");
+        assert!(ran.out.contains("web 1.0.0 → 1.2.0") && ran.out.contains("store 1.0.0 → 1.2.0"), "{ran}");
+        sandbox.piton(&["plan", environment]).ends(0);
+    }
+}
+
+#[test]
 fn a_gate_asks_a_service_as_often_as_it_notes_it() {
     let sandbox = Sandbox::established(ONE);
     sandbox.bump("web", "1.1.0");

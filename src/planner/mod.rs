@@ -102,6 +102,7 @@ pub enum PlanError {
 /// The smallest next step. `commits` are the source's first-parent commits, oldest first, from the one that is done with
 /// (it is asked again: a pin, an unpin or the end of a quarantine changes what it means here).
 pub fn plan(context: &Context, commits: &[SourceCommit]) -> Result<Planned, PlanError> {
+    let commits = &commits[passed(context, commits)..];
     let stepping: Vec<&SourceCommit> = commits.iter().filter(|c| is_stepping_stone(context, c)).collect();
     let stepping = match context.environment.pace {
         Pace::Bump | Pace::Commit => stepping.as_slice(),
@@ -131,6 +132,13 @@ pub fn plan(context: &Context, commits: &[SourceCommit]) -> Result<Planned, Plan
         Some(error) => Err(error),
         None => Ok(Planned::UpToDate { held }),
     }
+}
+
+/// How many commits what is live has left behind: where it comes from one of them, of which only a part is taken, what
+/// those before it ask for would be a step back.
+fn passed(context: &Context, commits: &[SourceCommit]) -> usize {
+    let live = context.state.live.as_ref();
+    live.and_then(|live| commits.iter().position(|commit| commit.id == live.source)).unwrap_or(0)
 }
 
 /// To one commit, all at once, because a person says so.
