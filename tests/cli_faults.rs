@@ -162,8 +162,12 @@ fn a_branch_that_was_rewritten() {
     sandbox.piton(&["status", "production"]).ends(5).complains(&head[..7]);
     sandbox.git_in(&sandbox.origin(), &["update-ref", "-d", "refs/heads/piton/production"]);
     sandbox.piton(&["promote", "production"]).ends(5).complains("is gone from the origin");
-    sandbox.piton(&["rollback", "production"]).ends(5).complains("`piton rollback ENV --accept-rewritten`");
-    // Even then the way back is open, for a person who says so.
+    sandbox.piton(&["promote", "production"]).ends(5).complains("`piton rollback ENV --accept-rewritten`");
+    // Even then the way back is open, from what was seen last.
+    let ran = sandbox.piton(&["rollback", "production"]).ends(0);
+    assert!(ran.out.contains("from the mirror") && ran.out.contains("is gone from the origin"), "{ran}");
+    assert_eq!(sandbox.served("production"), "1.0.0");
+    // And a person who says so goes on with the branch as it is.
     let source = sandbox.git(&["rev-parse", "HEAD~1"]);
     sandbox.piton(&["rollback", "production", "--accept-rewritten", "--to", &source]).ends(0);
     assert_eq!(sandbox.served("production"), "1.0.0");
