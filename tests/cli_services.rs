@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::{net::TcpListener, process::Command};
 
 use support::{Sandbox, pipeline, until};
 
@@ -110,4 +110,47 @@ fn a_supervisor_that_is_killed_is_replaced_and_its_services_are_not_doubled() {
         let services = sandbox.processes().into_iter().filter(|(_, words)| words.contains(" sample ")).count();
         (services == 2).then_some(())
     });
+}
+
+const COMMANDS: &str = r#"name: sandbox
+components:
+  web: { file: services/web.yaml, path: version }
+environments:
+  production:
+    target:
+      command:
+        apply: [sh, -c, 'case $PITON_VERSION_WEB in *-bad) echo "no quota left" >&2; exit 1;; *-hang) sleep 1000 & wait;; esac; echo "$PITON_TREE 100%" > "$PITON_STATE_DIR/live"']
+        live: [sh, -c, 'cat "$PITON_STATE_DIR/live" 2>/dev/null || true']
+        timeout: 2s
+    gates: { after: [{ command: { run: [sh, -c, 'test -n "$PITON_RELEASE"'] }, every: 100ms }] }
+    deploy: { tries: 1 }
+    bake: 0s
+"#;
+
+#[test]
+fn commands_that_fail_and_hang_are_gone_back_from() {
+    let sandbox = Sandbox::with_pipeline(COMMANDS);
+    let live = || {
+        let found = Command::new("find").arg(sandbox.state_dir()).args(["-name", "live"]).output().expect("find");
+        let path = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"))
+    };
+    let deployed = || {
+        let tree = sandbox.git_in(&sandbox.origin(), &["rev-parse", "piton/production^{tree}"]);
+        format!("{tree} 100%\n")
+    };
+    sandbox.piton(&["promote", "production"]).ends(0);
+    let first = deployed();
+    assert_eq!(live(), first);
+    for (version, because) in [("1.1.0-bad", "no quota left"), ("1.1.0-hang", "2s")] {
+        sandbox.bump("web", version);
+        sandbox.piton(&["promote", "production"]).ends(1).says(because);
+        assert_eq!((live(), deployed()), (first.clone(), first.clone()));
+        assert_eq!(sandbox.processes(), []);
+    }
+    sandbox.bump("web", "1.2.0");
+    sandbox.piton(&["promote", "production"]).ends(0);
+    assert_ne!(live(), first);
+    sandbox.piton(&["rollback", "production"]).ends(0);
+    assert_eq!((live(), deployed()), (first.clone(), first));
 }

@@ -166,13 +166,7 @@ impl Desk {
             stop: self.stop.clone(),
             pace: PollPace::default(),
         };
-        let ended = match runner.run(goal, seizure).await {
-            // A runner of this machine that was killed does not come back for its lease.
-            Ok((Outcome::Taken(taken), _)) if runner::has_ended(&taken.0) => {
-                runner.run(goal, Seizure::From(Box::new(taken.0))).await
-            }
-            ended => ended,
-        };
+        let ended = runner.run(goal, seizure).await;
         view.end();
         Ok(ended?)
     }
@@ -296,7 +290,7 @@ fn actor(common: &Common, home: &Path) -> Result<Actor, Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
     let from_git = || {
         let repo = git2::Repository::discover(home).ok()?;
-        repo.config().ok()?.get_string("user.name").ok()
+        repo.config().ok()?.get_string("user.name").ok().filter(|name| !name.trim().is_empty())
     };
     let name = common.actor.clone();
     let name = name.or_else(|| variable("GITHUB_ACTOR")).or_else(|| variable("GITLAB_USER_LOGIN"));

@@ -21,9 +21,6 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
         None => desk.pipeline.environments.iter().collect(),
     };
     let names: Vec<EnvironmentName> = chosen.iter().map(|e| e.name.clone()).collect();
-    if let Some(name) = args.environment.as_ref().filter(|_| args.accept_rewritten) {
-        desk.ledger.accept_rewritten(name).await?;
-    }
     let mut opened = Vec::new();
     match args.offline {
         true => {
@@ -39,7 +36,7 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
     }
     let now = desk.now();
     let pairs: Vec<(&Environment, &Opened)> = chosen.into_iter().zip(opened.iter()).collect();
-    table(desk, &pairs);
+    table(desk, &pairs, now);
     for (environment, opened) in &pairs {
         details(desk, environment, opened, now);
     }
@@ -48,7 +45,7 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
     Ok(Answer::done("status").with("environments", facts))
 }
 
-fn table(desk: &Desk, pairs: &[(&Environment, &Opened)]) {
+fn table(desk: &Desk, pairs: &[(&Environment, &Opened)], now: Stamp) {
     let voice = &desk.voice;
     let mut table = Table::new();
     table.load_style(if voice.live { presets::UTF8_BORDERS_ONLY } else { presets::NOTHING });
@@ -60,7 +57,7 @@ fn table(desk: &Desk, pairs: &[(&Environment, &Opened)]) {
     for (environment, opened) in pairs {
         let state = &opened.state;
         let mut row = vec![environment.name.to_string()];
-        row.extend(desk.pipeline.components.keys().map(|c| cell(state, c)));
+        row.extend(desk.pipeline.components.keys().map(|c| cell(state, c, now)));
         row.push(state.good.as_ref().map_or("none".to_owned(), |g| g.commit.short().to_owned()));
         row.push(headline(state));
         table.add_row(row);
@@ -68,10 +65,10 @@ fn table(desk: &Desk, pairs: &[(&Environment, &Opened)]) {
     voice.say(table.to_string());
 }
 
-fn cell(state: &State, component: &ComponentName) -> String {
+fn cell(state: &State, component: &ComponentName, now: Stamp) -> String {
     let live = state.live.as_ref().and_then(|l| l.versions.get(component));
     let text = live.map_or("–".to_owned(), Version::to_string);
-    if state.pins.contains_key(component) { format!("{text} (pinned)") } else { text }
+    if state.pin(component, now).is_some() { format!("{text} (pinned)") } else { text }
 }
 
 /// The state in a few words.

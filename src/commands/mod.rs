@@ -166,9 +166,6 @@ pub struct Status {
     /// Do not ask the git host: show what was seen last.
     #[arg(long)]
     pub offline: bool,
-    /// Take the environment's branch as it is although somebody has rewritten it.
-    #[arg(long, requires = "environment", conflicts_with = "offline")]
-    pub accept_rewritten: bool,
 }
 
 #[derive(Debug, Args)]
@@ -267,7 +264,9 @@ pub enum Refusal {
 
 /// Every intervention says why.
 fn reason(text: &str) -> Result<String, Refusal> {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // It is shown in terminals: control characters have no business there.
+    let unseen = |c: char| c.is_whitespace() || c.is_control();
+    let line = text.split(unseen).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     match line.is_empty() {
         true => Err(Refusal::Usage("the reason is empty; say why in a few words: `--reason \"…\"`".to_owned())),
         false => Ok(line),

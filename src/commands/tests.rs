@@ -46,6 +46,7 @@ fn rollbacks_know_good_commits_and_times() {
 #[test]
 fn a_reason_is_one_line_and_not_empty() {
     assert_eq!(reason("a\n b"), Ok("a b".to_owned()));
+    assert_eq!(reason("\u{1b}[31mred\u{7}"), Ok("[31mred".to_owned()));
     assert!(reason(" \n").is_err());
 }
 

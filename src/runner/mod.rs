@@ -22,7 +22,7 @@ use crate::{
     engine::{self, Holder, LeaseTaken, Next, Setup, State, Wait},
     judge::{self, Circumstances, GateLog},
     ledger::{Appended, Durability, Ledger, LedgerError, Opened, Page},
-    model::{AttemptId, Effect, EnvironmentName, Event, GateName, Lease, Span, Stamp, Step, TreeId, Verdict, What},
+    model::{AttemptId, Effect, EnvironmentName, Event, GateName, Span, Stamp, Step, TreeId, Verdict, What},
 };
 
 /// Carries one environment on.
@@ -57,8 +57,6 @@ pub enum Seizure {
     Nobody,
     /// From anybody, once a rollback is ordered: the way back waits for nobody.
     ForTheWayBack,
-    /// From this holder, who has died.
-    From(Box<Lease>),
 }
 
 impl Seizure {
@@ -66,7 +64,6 @@ impl Seizure {
         match self {
             Seizure::Nobody => false,
             Seizure::ForTheWayBack => state.rollback.is_some(),
-            Seizure::From(dead) => state.lease.as_ref().is_some_and(|lease| lease.nonce == dead.nonce),
         }
     }
 }
@@ -200,6 +197,12 @@ impl<'a> Runner<'a> {
             if let Some(outcome) = reached(goal, &belief.state, &next, &work, now) {
                 self.close(&mut belief).await?;
                 return Ok((outcome, belief.state));
+            }
+            // Exactly this lease is let go: one that somebody alive has taken meanwhile stays theirs.
+            if let Some(nonce) = dead_holder(&belief.state, now)
+                && self.write(&mut belief, vec![What::Released { nonce }]).await? != Written::HostDown
+            {
+                continue;
             }
             work.drop_unwanted(&next);
             work.drop_stale_looks(&belief.state);
@@ -568,6 +571,12 @@ fn reached(goal: Goal, state: &State, next: &Next, work: &Work, now: Stamp) -> O
         Goal::Due if idle => Some(Outcome::Waiting { waits: waits(), wake: next.wake }),
         Goal::Ended { .. } | Goal::Watched | Goal::Due => None,
     }
+}
+
+/// Who has the lease and was killed on this machine: nobody need wait for the end of it.
+fn dead_holder(state: &State, now: Stamp) -> Option<String> {
+    let lease = state.lease.as_ref().filter(|lease| lease.is_live(now) && has_ended(lease))?;
+    Some(lease.nonce.clone())
 }
 
 /// Whether the preflight lacks only what people or the calendar can give.

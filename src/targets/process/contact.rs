@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    supervisor::{EXIT_TAKEN, ORDERS_PATH, REPORT_PATH, short_socket_path},
+    supervisor::{EXIT_TAKEN, ORDERS_PATH, READY_LINE, REPORT_PATH, short_socket_path},
     wire::{Refusal, Report, Request},
 };
 use crate::{clients::process::last_lines, targets::TargetError};
@@ -130,13 +130,15 @@ async fn start(state_dir: &Path, program: &Path) -> Result<Started, String> {
     let mut line = String::new();
     let read = timeout(START_WITHIN, BufReader::new(stdout).read_line(&mut line)).await;
     match read {
-        Ok(Ok(n)) if n > 0 => return Ok(Started::Ready),
+        Ok(Ok(n)) if n > 0 && line.trim_end() == READY_LINE => return Ok(Started::Ready),
         Ok(_) => {}
         Err(_) => return Err(format!("it was not ready within {START_WITHIN:?}")),
     }
     // Its output is closed: it has ended, or is about to.
     match timeout(START_WITHIN, child.wait()).await {
         Ok(Ok(status)) if status.code() == Some(i32::from(EXIT_TAKEN)) => Ok(Started::Taken),
+        // Where the disk of its log is full, it has told us all the same.
+        _ if !line.trim().is_empty() => Err(line.trim().to_owned()),
         _ => Err(written_since(&log_path, log_start).unwrap_or_else(|| "it ended without a word".to_owned())),
     }
 }

@@ -119,6 +119,10 @@ impl Process {
             }
             Act::Settle { keep } => Order::Settle { keep: keep.as_ref().map(|release| release.tree.clone()) },
         };
+        let takes_down = matches!(order, Order::Retreat { to: None, .. } | Order::Settle { keep: None });
+        if takes_down && self.nothing_runs().await? {
+            return Ok(Done { note: "nothing runs here".to_owned() });
+        }
         contact::ensure(&self.site.state_dir, &self.site.program).await?;
         let request = Request { protocol: PROTOCOL, fence, secrets: self.secrets(), order };
         let note = contact::order(&self.site.state_dir, &request, self.longest()).await??;
@@ -179,6 +183,13 @@ impl Process {
             Err(error) => return Err(error.into()),
         };
         Ok(Live { releases: report.releases, facts: report.facts, versions: BTreeMap::new() })
+    }
+
+    /// Where nothing runs, and nothing should, no supervisor is needed to take it down: the one that could not be
+    /// started may be the reason for going back.
+    async fn nothing_runs(&self) -> Result<bool, TargetError> {
+        let nobody = matches!(contact::report(&self.site.state_dir).await, Err(ContactError::None(_)));
+        Ok(nobody && !self.should_run()?)
     }
 
     /// Whether something ran here that was not ended on purpose.

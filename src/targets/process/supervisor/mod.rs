@@ -42,7 +42,7 @@ use super::wire::{PROTOCOL, Report};
 use crate::model::{Arm, TreeId};
 
 pub use control::{ORDERS_PATH, REPORT_PATH, short_socket_path};
-pub use start::{EXIT_TAKEN, supervise};
+pub use start::{EXIT_TAKEN, READY_LINE, supervise};
 
 struct Supervisor {
     /// Itself, for the tasks it starts.

@@ -60,7 +60,9 @@ pub fn supervise(state_dir: &Path) -> ExitCode {
                 text.push_str(&format!(": {cause}"));
                 source = cause.source();
             }
-            eprintln!("{text}");
+            // Where the log's disk is full, whoever started us still hears it.
+            let _ = writeln!(io::stdout(), "{text}");
+            let _ = writeln!(io::stderr(), "{text}");
             let taken = matches!(error.downcast_ref(), Some(StartError::Running(_)));
             ExitCode::from(if taken { EXIT_TAKEN } else { EXIT_STUCK })
         }
