@@ -42,6 +42,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The message is a picture of a file with the fault underlined, and stands for itself.
     pub rendered: bool,
+    /// The faults of a file, each with its place, for scripts.
+    pub faults: Option<Value>,
 }
 
 impl Answer {
@@ -72,7 +74,7 @@ impl Answer {
 
 impl Failure {
     fn new(code: u8, reason_code: &'static str, message: impl Into<String>) -> Failure {
-        Failure { code, reason_code, message: message.into(), hint: None, rendered: false }
+        Failure { code, reason_code, message: message.into(), hint: None, rendered: false, faults: None }
     }
 
     pub fn usage(message: impl Into<String>) -> Failure {
@@ -107,6 +109,9 @@ impl Failure {
         let mut answer = Answer::new(self.code, decision, self.reason_code).with("message", self.message.clone());
         if let Some(hint) = &self.hint {
             answer = answer.with("hint", hint.clone());
+        }
+        if let Some(faults) = &self.faults {
+            answer = answer.with("faults", faults.clone());
         }
         answer.line()
     }
@@ -193,7 +198,7 @@ impl From<TargetError> for Failure {
 impl From<pipeline::Refusal> for Failure {
     fn from(refusal: pipeline::Refusal) -> Failure {
         let rendered = Failure::new(USAGE, "pipeline", refusal.render(false));
-        Failure { rendered: true, ..rendered }
+        Failure { rendered: true, faults: Some(refusal.to_json()), ..rendered }
     }
 }
 

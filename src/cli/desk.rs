@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::Failure,
+    anyway::Anyway,
     sockets::{AllKinds, Files, Outside},
     view::Watcher,
     voice::Voice,
@@ -71,7 +72,16 @@ impl Desk {
 
     /// Reads where the environment stands, and says so when it is only the mirror's word.
     pub async fn read(&self, environment: &EnvironmentName) -> Result<Opened, Failure> {
-        let opened = self.ledger.open(environment).await?;
+        self.read_in(&self.ledger, environment).await
+    }
+
+    /// The same for the way back, which takes the mirror's word whatever is wrong with the origin.
+    pub async fn read_anyway(&self, environment: &EnvironmentName) -> Result<Opened, Failure> {
+        self.read_in(&Anyway(&self.ledger), environment).await
+    }
+
+    async fn read_in(&self, ledger: &dyn Ledger, environment: &EnvironmentName) -> Result<Opened, Failure> {
+        let opened = ledger.open(environment).await?;
         if let Freshness::Mirror { why, unpushed } = &opened.freshness {
             let unpushed = if *unpushed > 0 { format!(", {unpushed} pages not pushed yet") } else { String::new() };
             self.voice.say(self.voice.warn(format!("from the mirror{unpushed}: {why}")));
@@ -80,17 +90,37 @@ impl Desk {
     }
 
     /// Appends what the function makes of the state; a lost race asks it again.
-    pub async fn append<F>(&self, environment: &EnvironmentName, mut make: F) -> Result<(State, Appended), Failure>
+    pub async fn append<F>(&self, environment: &EnvironmentName, make: F) -> Result<(State, Appended), Failure>
+    where
+        F: FnMut(&State) -> Result<Vec<What>, Failure>,
+    {
+        self.append_in(&self.ledger, environment, make).await
+    }
+
+    /// The same for the way back.
+    pub async fn append_anyway<F>(&self, environment: &EnvironmentName, make: F) -> Result<(State, Appended), Failure>
+    where
+        F: FnMut(&State) -> Result<Vec<What>, Failure>,
+    {
+        self.append_in(&Anyway(&self.ledger), environment, make).await
+    }
+
+    async fn append_in<F>(
+        &self,
+        ledger: &dyn Ledger,
+        environment: &EnvironmentName,
+        mut make: F,
+    ) -> Result<(State, Appended), Failure>
     where
         F: FnMut(&State) -> Result<Vec<What>, Failure>,
     {
         for _ in 0..RACES_MAX {
-            let opened = self.read(environment).await?;
+            let opened = self.read_in(ledger, environment).await?;
             let what = make(&opened.state)?;
             let event = |what| Event { at: self.now(), by: self.me.actor.clone(), what };
             let page = runner::page(&opened, what.into_iter().map(event).collect());
             let events = page.events.clone();
-            match self.ledger.append(environment, opened.head.as_ref(), page).await {
+            match ledger.append(environment, opened.head.as_ref(), page).await {
                 Ok(appended) => {
                     let mut state = opened.state;
                     events.iter().for_each(|event| state.apply(&appended.commit, event));
@@ -125,9 +155,10 @@ impl Desk {
     ) -> Result<(Outcome, State), Failure> {
         let outside = self.outside(environment)?;
         let view = Watcher::new(&self.voice, environment.name.clone());
+        let anyway = Anyway(&self.ledger);
         let runner = Runner {
             environment: environment.name.clone(),
-            ledger: &self.ledger,
+            ledger: if seizure == Seizure::ForTheWayBack { &anyway } else { &self.ledger },
             sockets: &outside,
             clock: &self.clock,
             view: &view,

@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod answer;
+mod anyway;
 mod check;
 mod completions;
 mod demo;

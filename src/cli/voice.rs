@@ -28,12 +28,13 @@ impl Voice {
         Voice { json, color: wished && !json, live: terminal && !json && std::env::var_os("CI").is_none() }
     }
 
-    /// A line for people; nothing when a script listens.
+    /// A line for people. A script that listens gets its own line at the end; people read along in the job's log.
     pub fn say(&self, line: impl AsRef<str>) {
-        if !self.json {
-            // A closed pipe is the reader's choice.
-            let _ = writeln!(std::io::stdout(), "{}", line.as_ref());
-        }
+        // A closed pipe is the reader's choice.
+        let _ = match self.json {
+            true => writeln!(std::io::stderr(), "{}", line.as_ref()),
+            false => writeln!(std::io::stdout(), "{}", line.as_ref()),
+        };
     }
 
     pub fn style(&self, style: Style, text: impl AsRef<str>) -> String {

@@ -306,7 +306,7 @@ mod tests {
         let ran = program.run().await.expect("sh is there");
         assert_eq!(ran.ending, RanEnding::TimedOut(Span(300)));
         let pid: i32 = ran.stdout.trim().parse().expect("the script printed a pid");
-        assert!(!is_running(pid), "the grandchild {pid} lives");
+        assert!(has_died(pid).await, "the grandchild {pid} lives");
     }
 
     #[tokio::test]
@@ -314,7 +314,7 @@ mod tests {
         let ran = shell("sleep 300 & echo $!").run().await.expect("sh is there");
         assert_eq!(ran.ending, RanEnding::Exit(0));
         let pid: i32 = ran.stdout.trim().parse().expect("the script printed a pid");
-        assert!(!is_running(pid), "the grandchild {pid} lives");
+        assert!(has_died(pid).await, "the grandchild {pid} lives");
     }
 
     #[tokio::test]
@@ -341,8 +341,13 @@ mod tests {
         assert_eq!(redaction.apply("x hunter2-long hunter2 ab"), "x ••• ••• ab");
     }
 
-    /// A zombie is not running.
-    fn is_running(pid: i32) -> bool {
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    /// A kill takes the kernel a moment; a zombie is dead.
+    async fn has_died(pid: i32) -> bool {
+        let runs = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while runs() && std::time::Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
+        !runs()
     }
 }

@@ -46,7 +46,7 @@ Does what a user does: starts a server, starts a kernel, opens its WebSocket, ex
 time after `hold`: a kernel that calls itself idle and executes nothing is bad, and so is one that dies, restarts, or never answers.
 
 With `hub`, the gate makes a fresh user through the Hub's API each time (`user` and a random ending) and removes server and user
-afterwards, also when it gives up. The token needs the scopes admin:users, admin:servers and access:servers. With
+afterwards, also when it gives up; what a killed process left behind is removed after some hours by the next look. The token needs the scopes admin:users, admin:servers and access:servers. With
 `server`, it uses a running single-user or notebook server. `token` names the environment variable that holds the token; a token that is
 refused is blind: nothing is known.
 

@@ -226,13 +226,15 @@ impl Config {
     }
 
     fn is_mine(&self, sample: &Sample, arm: Arm, release: Option<&Release>) -> bool {
+        // The name of a release says more than that of an arm: once promoted, what was on trial is the stable one, and
+        // its watch goes on counting.
         let right_release = match (sample.label("release"), release) {
             (Some(label), Some(release)) => !label.is_empty() && release.tree.as_str().starts_with(label),
             (Some(_), None) => false,
-            (None, _) => true,
+            (None, _) => sample.label("arm") == Some(arm.name()),
         };
         let right_service = self.service.as_deref().is_none_or(|service| sample.label("service") == Some(service));
-        sample.label("arm") == Some(arm.name()) && right_release && right_service
+        right_release && right_service
     }
 }
 

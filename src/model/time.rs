@@ -85,7 +85,7 @@ impl fmt::Display for Span {
         let mut text = format!("{}{unit}", self.0 / size);
         if let Some((next, name)) = UNITS.get(first + 1)
             && *name != "ms"
-            && !(self.0 % size / next == 0)
+            && self.0 % size / next != 0
         {
             text.push_str(&format!(" {}{name}", self.0 % size / next));
         }

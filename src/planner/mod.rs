@@ -102,8 +102,8 @@ pub enum PlanError {
 /// The smallest next step. `commits` are the source's first-parent commits, oldest first, from the one that is done with
 /// (it is asked again: a pin, an unpin or the end of a quarantine changes what it means here).
 pub fn plan(context: &Context, commits: &[SourceCommit]) -> Result<Planned, PlanError> {
-    let commits = &commits[passed(context, commits)..];
-    let stepping: Vec<&SourceCommit> = commits.iter().filter(|c| is_stepping_stone(context, c)).collect();
+    let stepping: Vec<&SourceCommit> =
+        begun(context.state, commits).iter().filter(|c| is_stepping_stone(context, c)).collect();
     let stepping = match context.environment.pace {
         Pace::Bump | Pace::Commit => stepping.as_slice(),
         Pace::Latest => &stepping[stepping.len().saturating_sub(1)..],
@@ -134,11 +134,12 @@ pub fn plan(context: &Context, commits: &[SourceCommit]) -> Result<Planned, Plan
     }
 }
 
-/// How many commits what is live has left behind: where it comes from one of them, of which only a part is taken, what
-/// those before it ask for would be a step back.
-fn passed(context: &Context, commits: &[SourceCommit]) -> usize {
-    let live = context.state.live.as_ref();
-    live.and_then(|live| commits.iter().position(|commit| commit.id == live.source)).unwrap_or(0)
+/// The commits from the one that what is live comes from: of a commit that was split, the ones before it are behind us,
+/// and asking them again would undo its first bumps.
+fn begun<'a>(state: &State, commits: &'a [SourceCommit]) -> &'a [SourceCommit] {
+    let live = state.live.as_ref().map(|live| &live.source);
+    let at = commits.iter().position(|commit| Some(&commit.id) == live);
+    &commits[at.unwrap_or(0)..]
 }
 
 /// To one commit, all at once, because a person says so.

@@ -85,6 +85,7 @@ impl World {
         let users = watch::Sender::new(BTreeMap::new());
         let inner = Arc::new(Inner { mood, binary, users, kernels: Mutex::new(0), chosen: Mutex::default() });
         let hub = Router::new()
+            .route("/users", get(show_users))
             .route("/users/{user}", get(show_user).post(make_user).delete(delete_user))
             .route("/users/{user}/server", post(start_server).delete(stop_server));
         let server = Router::new()
@@ -103,6 +104,14 @@ impl World {
     /// The address of a server that runs without a Hub.
     pub fn server(&self) -> String {
         format!("{}/user/alone/", self.url)
+    }
+
+    /// Users who are there already, each with a running server.
+    pub fn with_users(self, names: &[&str]) -> World {
+        self.inner.users.send_modify(|users| {
+            users.extend(names.iter().map(|name| ((*name).to_owned(), Some(Spawn { asked: 0 }))));
+        });
+        self
     }
 
     pub fn users(&self) -> Vec<String> {
@@ -138,6 +147,13 @@ async fn make_user(State(world): Shared, Path(user): Path<String>) -> StatusCode
         users.insert(user, None);
     });
     StatusCode::CREATED
+}
+
+/// Users who are there from the beginning were made long ago.
+async fn show_users(State(world): Shared) -> Json<Value> {
+    let users = world.users.borrow();
+    let all = users.keys().map(|name| json!({"name": name, "created": "2017-03-23T20:00:00.000000Z"}));
+    Json(all.collect())
 }
 
 async fn show_user(State(world): Shared, Path(user): Path<String>) -> Response {

@@ -150,3 +150,13 @@ async fn a_look_that_is_dropped_cleans_up_all_the_same() {
     let gone = tokio::time::timeout(Duration::from_secs(20), users.wait_for(|users| users.is_empty())).await;
     assert!(gone.is_ok(), "users are left: {:?}", world.users());
 }
+
+/// A probe whose process was killed cannot clean up; the next one does, and touches nobody else.
+#[tokio::test]
+async fn what_killed_looks_left_behind_is_removed() {
+    let others = ["ada", "piton-probe-0123abcd-x", "piton-probe-ada", "piton-probes-0123abcd"];
+    let left = ["piton-probe-0123abcd", "piton-probe-89abcdef"];
+    let world = World::new(Mood::Good).await.with_users(&others).with_users(&left);
+    assert_good(&look("kernel", through_hub(), &world.url, Span::minutes(1)).await, "`2`");
+    assert_eq!(world.users(), others);
+}

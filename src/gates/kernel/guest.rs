@@ -6,9 +6,12 @@ use tokio::time::Instant;
 
 use super::{Deadline, Trouble};
 use crate::{
-    clients::http::{Answer, Ask, HttpError, Secret},
+    clients::{
+        clock::{Clock, SystemClock},
+        http::{Answer, Ask, HttpError, Secret},
+    },
     gates::facts::excerpt,
-    model::Span,
+    model::{Span, Stamp},
 };
 
 /// A user made for one look. Server and user go when the guest leaves, and also when it is dropped.
@@ -123,11 +126,44 @@ async fn remove(hub: Url, token: Secret, name: String) {
         if let Ok(answer) = delete(&user).send().await
             && matches!(answer.status, 204 | 404 | 401 | 403)
         {
-            return;
+            return sweep(&hub, &token, &name).await;
         }
         tokio::time::sleep(CLEAN_UP_PAUSE).await;
     }
     tracing::warn!(user = name, "could not remove the user of a kernel gate from the Hub");
+}
+
+/// Removes what looks left behind when they were killed: users with our prefix, older than any look can be.
+async fn sweep(hub: &Url, token: &Secret, name: &str) {
+    let Some((prefix, _)) = name.rsplit_once('-') else { return };
+    // Hubs that do not know the filter give everyone, and are filtered here.
+    let url = format!("{hub}users?name_filter={prefix}-");
+    let Ok(answer) = hub_ask(Method::GET, &url, token, Span::seconds(15)).send().await else { return };
+    let users: Vec<Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let mine = |user: &&Value| user["name"].as_str().is_some_and(|name| is_ours(name, prefix));
+    let old = |user: &&Value| user["created"].as_str().and_then(|text| text.parse().ok()).is_some_and(is_old);
+    let names = users.iter().filter(mine).filter(old).filter_map(|user| user["name"].as_str());
+    for name in names.take(SWEEP_MAX) {
+        for url in [format!("{hub}users/{name}/server"), format!("{hub}users/{name}")] {
+            // One that does not go now is found again by the next look.
+            let _ = hub_ask(Method::DELETE, &url, token, Span::seconds(15)).send().await;
+        }
+    }
+}
+
+/// How many are removed after one look.
+const SWEEP_MAX: usize = 5;
+
+/// No look lasts so long.
+const LEFT_BEHIND_AFTER: Span = Span::hours(2);
+
+fn is_ours(name: &str, prefix: &str) -> bool {
+    let ending = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-'));
+    ending.is_some_and(|ending| ending.len() == 8 && ending.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn is_old(created: Stamp) -> bool {
+    SystemClock.now().since(created) > LEFT_BEHIND_AFTER
 }
 
 fn hub_ask(method: Method, url: &str, token: &Secret, timeout: Span) -> Ask {
