@@ -8,7 +8,7 @@ use piton::{
     simulate::{Broken, Deed, Mutation, Nature, Story, seeded, told},
 };
 
-const RUNS: u64 = 3_000;
+const RUNS: u64 = 2_000;
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
@@ -98,32 +98,32 @@ fn stories() -> Vec<Story> {
         Story::plain("bad with all users", &[Good, BadAtShare(10_000)]),
         Story::plain("bad in the bake", &[Good, BadAfter(Span::seconds(15))]),
         with(Story::plain("bad in the watch", &[Good, Good]), |story| {
-            story.answers = vec![("#2: settled", Deed::Sicken(2))];
+            story.answers = vec![("settled #2", Deed::Sicken(2))];
         }),
         Story::plain("does not start", &[Good, NeverUp, Good]),
         Story::plain("the first does not start", &[NeverUp, Good]),
         with(Story::plain("a blind gate", &[Good, Good]), |story| {
-            story.answers = vec![("start #2", Deed::Blind), ("#2: rolled back", Deed::See)];
+            story.answers = vec![("started 2", Deed::Blind), ("rolled_back #2", Deed::See)];
         }),
         with(Story::plain("approved", &[Good, Good]), |story| {
             story.plan.approval = true;
-            story.answers = vec![("start #1", Deed::Approve), ("start #2", Deed::Approve)];
+            story.answers = vec![("started 1", Deed::Approve), ("started 2", Deed::Approve)];
         }),
         with(Story::plain("aborted", &[Good, Good]), |story| {
-            story.answers = vec![("#2: step 3 passed", Deed::Abort)];
+            story.answers = vec![("step_passed #2 2", Deed::Abort)];
         }),
         with(Story::plain("rolled back by hand", &[Good, Good]), |story| {
-            story.answers = vec![("#2: settled", Deed::Rollback)];
+            story.answers = vec![("settled #2", Deed::Rollback)];
         }),
         with(Story::plain("rolled back by hand at the canary", &[Good, Good]), |story| {
-            story.answers = vec![("#2: 10% of the users moved", Deed::Rollback)];
+            story.answers = vec![("shifted #2", Deed::Rollback)];
         }),
         with(Story::plain("stuck, then mended", &[Good, BadAtShare(1_000)]), |story| {
             story.faults.unreachable = [Story::tree(1)].into();
-            story.answers = vec![("stuck", Deed::Mend), ("stuck", Deed::Rollback)];
+            story.answers = vec![("stuck #2", Deed::Mend), ("stuck #2", Deed::Rollback)];
         }),
         with(Story::plain("widened", &[Good, Good, BadAtShare(1_000)]), |story| {
-            story.answers = vec![("#2: watch over", Deed::RollbackTo(512, 2)), ("start #4", Deed::Unreachable(512))];
+            story.answers = vec![("watch_ended #2", Deed::RollbackTo(512, 2)), ("started 3", Deed::Unreachable(512))];
         }),
     ]
 }

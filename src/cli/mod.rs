@@ -46,6 +46,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Sample(args) => return serve_sample(args),
         _ => {}
     }
+    log_to_stderr();
     let voice = Voice::new(cli.common.json, cli.common.color);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -55,6 +56,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // A fetch or a push that hangs must not hold the exit up.
     runtime.shutdown_background();
     voice.end(result)
+}
+
+/// What is worth a look in the morning; `PITON_LOG=debug` tells more.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PITON_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
 fn usage(error: &clap::Error) -> ExitCode {

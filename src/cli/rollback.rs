@@ -24,6 +24,10 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
     if let Some(component) = &args.component {
         commands::known(component, &desk.pipeline)?;
     }
+<<<<<<< HEAD
+=======
+    let fence = accept_rewritten(desk, args).await?;
+>>>>>>> main
     let opened = desk.read_anyway(&args.environment).await?;
     let whole = destination(desk, environment, &opened.state, &args.to).await?;
     let to = match &args.component {

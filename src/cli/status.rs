@@ -21,9 +21,12 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
         None => desk.pipeline.environments.iter().collect(),
     };
     let names: Vec<EnvironmentName> = chosen.iter().map(|e| e.name.clone()).collect();
+<<<<<<< HEAD
     if let Some(name) = args.environment.as_ref().filter(|_| args.accept_rewritten) {
         accept_rewritten(desk, name).await?;
     }
+=======
+>>>>>>> main
     let mut opened = Vec::new();
     match args.offline {
         true => {

@@ -75,15 +75,13 @@ fn head(page: &mut String, attempt: &AttemptLine, height: u64) {
 
 fn steps(page: &mut String, attempt: &AttemptLine, axis: &Axis, height: u64) {
     let bottom = height - BOTTOM;
-    let mut free_from = 0;
-    for step in &attempt.steps {
+    for (number, step) in attempt.steps.iter().enumerate() {
         let x = axis.x(step.from);
         let _ = writeln!(page, "<line class=\"edge\" x1=\"{x}\" y1=\"{}\" x2=\"{x}\" y2=\"{bottom}\"/>", TOP - 14);
         let width = 7 * step.name.chars().count() as u64 + 10;
-        // A name that would run into the one before is left out; its border and its tooltip stay.
-        if x >= free_from {
+        // A name that would run into the next step is left out; the border stays.
+        if attempt.steps.get(number + 1).is_none_or(|next| axis.x(next.from) >= x + width) {
             text(page, x + 4, TOP - 6, "faint", &clip(&step.name, 30));
-            free_from = x + width;
         }
     }
 }

@@ -251,13 +251,14 @@ impl Drive {
     /// People answer what they read in the ledger.
     fn answer_pages(&mut self) {
         let inner = self.world.inner();
-        let new: Vec<String> = inner.pages[self.pages_seen..].iter().map(|page| page.subject.clone()).collect();
+        let new = inner.pages[self.pages_seen..].iter().flat_map(|page| &page.events);
+        let new: Vec<String> = new.map(|event| super::event_name(&event.what)).collect();
         self.pages_seen = inner.pages.len();
         drop(inner);
-        for subject in new {
-            let story = self.story.clone();
+        let story = self.story.clone();
+        for event in new {
             for (i, (words, deed)) in story.answers.iter().enumerate() {
-                if !self.answered[i] && subject.contains(words) {
+                if !self.answered[i] && event == *words {
                     self.answered[i] = true;
                     self.begin_deed(*deed);
                 }

@@ -124,11 +124,14 @@ fn act_name(act: &Act) -> String {
     }
 }
 
-/// The name of an event, as the ledger has it.
+/// The name of an event as the ledger has it, and what it is about: `started 2`, `step_passed #2 3`.
 fn event_name(what: &What) -> String {
-    if matches!(what, What::Started { .. }) {
-        return "started".to_owned();
+    if let What::Started { plan } = what {
+        return format!("started {}", plan.release.versions.values().next().map_or("?", |version| version.as_str()));
     }
     let value = serde_json::to_value(what).unwrap_or_default();
-    value.get("event").and_then(|name| name.as_str()).unwrap_or("?").to_owned()
+    let name = value.get("event").and_then(|name| name.as_str()).unwrap_or("?").to_owned();
+    let attempt = value.get("attempt").map(|attempt| format!(" #{attempt}"));
+    let step = value.get("step").map(|step| format!(" {step}"));
+    [Some(name), attempt, step].into_iter().flatten().collect()
 }

@@ -22,7 +22,7 @@ pub struct Story {
     pub runners: usize,
     /// What people do, and how long after the beginning.
     pub people: Vec<(Span, Deed)>,
-    /// What people do as soon as a page with these words in its first line is written.
+    /// What people do as soon as this event is written: `settled #2`.
     pub answers: Vec<(&'static str, Deed)>,
     /// How far the clock is set, and when; less than nothing sets it back.
     pub jumps: Vec<(Span, i64)>,

@@ -140,15 +140,17 @@ impl Story {
         (code, answer["reason_code"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// What a schedule does; gives the cause of the rollback.
+    /// What a schedule does; the tick that went back says so with its exit code. Gives the cause.
     fn tick_until_rolled_back(&self, environment: &str) -> String {
         for _ in 0..TICKS_MAX {
-            self.piton(&["tick", environment]);
+            let (code, _) = self.piton(&["tick", environment]);
             let (_, status) = self.piton(&["status"]);
             let ending = &status["environments"][environment]["last"]["ending"];
             if let Some(cause) = ending.pointer("/rolled_back/cause") {
+                assert_eq!(code, 1, "{ending}");
                 return cause.to_string();
             }
+            assert_eq!(code, 0, "{status}");
         }
         panic!("the watch saw nothing: {}", self.piton(&["status"]).1);
     }
