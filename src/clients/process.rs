@@ -108,7 +108,12 @@ impl Ran {
             RanEnding::Signal(signal) => format!("`{program}` was killed by signal {signal}"),
             RanEnding::TimedOut(after) => format!("`{program}` was killed after its time-out of {after}"),
         };
-        let last = |text: &str| text.lines().rev().map(str::trim).find(|l| !l.is_empty()).map(str::to_owned);
+        let last = |text: &str| {
+            let lines = || text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+            // What a program calls its error says more than the advice after it.
+            let error = lines().find(|line| line.starts_with("fatal:") || line.starts_with("error:"));
+            error.or_else(|| lines().next()).map(str::to_owned)
+        };
         match last(&self.stderr).or_else(|| last(&self.stdout)) {
             Some(line) if line.chars().count() > 300 => {
                 format!("{ending}: {}…", line.chars().take(300).collect::<String>())
