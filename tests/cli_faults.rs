@@ -163,9 +163,8 @@ fn a_branch_that_was_rewritten() {
     // The way back is open all the same.
     sandbox.piton(&["rollback", "production"]).ends(0);
     assert_eq!(sandbox.served("production"), "1.0.0");
-    sandbox.piton(&["status", "production", "--accept-rewritten"]).ends(0);
-    // On the older history the rollback is made once more, which changes nothing.
-    sandbox.piton(&["tick"]);
+    let source = sandbox.git(&["rev-parse", "HEAD~1"]);
+    sandbox.piton(&["rollback", "production", "--accept-rewritten", "--to", &source]).ends(0);
     assert_eq!(sandbox.served("production"), "1.0.0");
     sandbox.bump("web", "1.2.0");
     sandbox.piton(&["promote", "production"]).ends(0);
@@ -179,7 +178,8 @@ fn a_branch_that_was_removed() {
     sandbox.bump("web", "1.1.0");
     sandbox.piton(&["promote", "production"]).ends(5).complains("is gone from the origin");
     assert_eq!(sandbox.served("production"), "1.0.0");
-    sandbox.piton(&["status", "production", "--accept-rewritten"]).ends(0);
+    let source = sandbox.git(&["rev-parse", "HEAD~1"]);
+    sandbox.piton(&["rollback", "production", "--accept-rewritten", "--to", &source]).ends(0);
     sandbox.piton(&["promote", "production"]).ends(0);
     assert_eq!(sandbox.served("production"), "1.1.0");
 }
