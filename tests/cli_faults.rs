@@ -158,10 +158,11 @@ fn a_branch_that_was_rewritten() {
     sandbox.piton(&["promote", "production"]).ends(0);
     let head = sandbox.head("production");
     sandbox.git_in(&sandbox.origin(), &["update-ref", "refs/heads/piton/production", "piton/production~5"]);
-    sandbox.piton(&["promote", "production"]).ends(5).complains("was rewritten");
+    let refused = sandbox.piton(&["promote", "production"]).ends(5).complains("was rewritten");
+    refused.complains("`piton rollback ENV --accept-rewritten`");
     sandbox.piton(&["status", "production"]).ends(5).complains(&head[..7]);
-    // The way back is open all the same.
-    sandbox.piton(&["rollback", "production"]).ends(0);
+    // The way back is open all the same, from what was seen last.
+    sandbox.piton(&["rollback", "production"]).ends(0).says("from the mirror").says("was rewritten");
     assert_eq!(sandbox.served("production"), "1.0.0");
     let source = sandbox.git(&["rev-parse", "HEAD~1"]);
     sandbox.piton(&["rollback", "production", "--accept-rewritten", "--to", &source]).ends(0);

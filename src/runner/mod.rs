@@ -220,8 +220,12 @@ impl<'a> Runner<'a> {
                         let mut what: Vec<What> = claim.into_iter().collect();
                         what.extend(next.decisions.iter().cloned());
                         let first = acts && !belief.pending.is_empty() && work.act.is_none();
-                        if (!what.is_empty() || first) && self.write(&mut belief, what).await? == Written::Yes {
-                            continue;
+                        if !what.is_empty() || first {
+                            match self.write(&mut belief, what).await? {
+                                // What was asked before is stale, and without the claim nothing may be done.
+                                Written::Yes | Written::Lost => continue,
+                                Written::HostDown => {}
+                            }
                         }
                     }
                 }
@@ -276,14 +280,11 @@ impl<'a> Runner<'a> {
     /// Waits until something happens: an effect answers, something is due, others may have written, or we are stopped.
     async fn wait(&self, belief: &mut Belief, next: &Next, work: &mut Work<'a>) -> Result<(), RunnerError> {
         let now = self.clock.now();
-        let mut until = belief.read_at + self.pace.others;
-        if let Some(again) = belief.host_down_until {
-            until = until.min(again.max(now));
-        }
+        let read = belief.read_at + self.pace.others;
+        let flush = belief.pending_since.map(|since| since + self.pace.readings);
+        // While the host is down there is no use in trying earlier.
+        let mut until = belief.host_down_until.unwrap_or_else(|| flush.map_or(read, |flush| flush.min(read)));
         until = next.wake.map_or(until, |wake| until.min(wake.max(now)));
-        if let Some(since) = belief.pending_since {
-            until = until.min(since + self.pace.readings);
-        }
         let answer = {
             let stop = self.stop.cancelled().boxed();
             let timer = self.clock.wait(until);
@@ -326,6 +327,10 @@ impl<'a> Runner<'a> {
 
     async fn on_time(&self, belief: &mut Belief) -> Result<(), RunnerError> {
         let now = self.clock.now();
+        belief.host_down_until = belief.host_down_until.filter(|until| now < *until);
+        if belief.host_down_until.is_some() {
+            return Ok(());
+        }
         if belief.pending_since.is_some_and(|since| now >= since + self.pace.readings) {
             self.flush(belief).await?;
         }
