@@ -9,7 +9,7 @@ use crate::{
     commands::{self, Rollback, To},
     engine::State,
     ledger::{Entry, Ledger},
-    model::{ComponentName, Release, Stamp, TreeId, What},
+    model::{ComponentName, Lease, Release, Stamp, TreeId, What},
     pipeline::Environment,
     planner::{self, Context},
     runner::{Goal, Outcome, Seizure},
@@ -24,6 +24,7 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
     if let Some(component) = &args.component {
         commands::known(component, &desk.pipeline)?;
     }
+    let fence = accept_rewritten(desk, args).await?;
     let opened = desk.read_anyway(&args.environment).await?;
     let whole = destination(desk, environment, &opened.state, &args.to).await?;
     let to = match &args.component {
@@ -65,6 +66,7 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
         let claim = state
             .claim(&desk.me, desk.now(), true)
             .map_err(|taken| Failure::try_again("lease_taken", taken.to_string()))?;
+        let claim = claim.map(|what| past(fence, what));
         Ok(claim.into_iter().chain(unpinned).chain([ordered]).collect())
     };
     desk.append_anyway(&args.environment, make).await?;
@@ -76,6 +78,22 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
         (Outcome::Ended, "rolled_back") => Answer { code: DONE, decision: "complete", ..answer },
         _ => answer,
     })
+}
+
+/// Takes the branch as it is, where that was asked for; gives the highest fencing number that was seen before.
+async fn accept_rewritten(desk: &Desk, args: &Rollback) -> Result<u64, Failure> {
+    if !args.accept_rewritten {
+        return Ok(0);
+    }
+    let seen = desk.ledger.open_mirror(&args.environment).await?.state.fence;
+    desk.ledger.accept_rewritten(&args.environment).await?;
+    Ok(seen)
+}
+
+/// What is deployed has seen the number of the old history, and refuses an older one.
+fn past(fence: u64, what: What) -> What {
+    let What::Leased { lease } = what else { return what };
+    What::Leased { lease: Lease { fence: lease.fence.max(fence + 1), ..lease } }
 }
 
 /// The release that the words mean.

@@ -10,7 +10,7 @@ use crate::{
     commands::Status,
     engine::{self, Setup, State},
     ledger::{Freshness, Opened},
-    model::{ComponentName, EnvironmentName, Lease, Quarantined, Stamp, Version, What},
+    model::{ComponentName, EnvironmentName, Quarantined, Stamp, Version},
     pipeline::Environment,
 };
 
@@ -21,9 +21,6 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
         None => desk.pipeline.environments.iter().collect(),
     };
     let names: Vec<EnvironmentName> = chosen.iter().map(|e| e.name.clone()).collect();
-    if let Some(name) = args.environment.as_ref().filter(|_| args.accept_rewritten) {
-        accept_rewritten(desk, name).await?;
-    }
     let mut opened = Vec::new();
     match args.offline {
         true => {
@@ -46,22 +43,6 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
     let facts: serde_json::Map<String, Value> =
         pairs.iter().map(|(e, o)| (e.name.to_string(), facts(&o.state, o, now))).collect();
     Ok(Answer::done("status").with("environments", facts))
-}
-
-/// Takes the branch as it is. What is deployed has seen the fencing numbers of the old history and refuses older ones: the
-/// count goes on from there.
-async fn accept_rewritten(desk: &Desk, environment: &EnvironmentName) -> Result<(), Failure> {
-    let seen = desk.ledger.open_mirror(environment).await?.state.fence;
-    let accepted = desk.ledger.accept_rewritten(environment).await?;
-    if accepted.state.fence >= seen {
-        return Ok(());
-    }
-    let make = |_: &State| {
-        let (holder, nonce) = (desk.me.actor.clone(), desk.me.nonce.clone());
-        Ok(vec![What::Leased { lease: Lease { holder, nonce, fence: seen, until: desk.now() } }])
-    };
-    desk.append(environment, make).await?;
-    Ok(())
 }
 
 fn table(desk: &Desk, pairs: &[(&Environment, &Opened)], now: Stamp) {

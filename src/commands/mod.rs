@@ -166,9 +166,6 @@ pub struct Status {
     /// Do not ask the git host: show what was seen last.
     #[arg(long)]
     pub offline: bool,
-    /// Take the environment's branch as it is although somebody has rewritten or removed it.
-    #[arg(long, requires = "environment", conflicts_with = "offline")]
-    pub accept_rewritten: bool,
 }
 
 #[derive(Debug, Args)]

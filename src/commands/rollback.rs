@@ -21,6 +21,9 @@ pub struct Rollback {
     /// Let automation bring the same versions back.
     #[arg(long)]
     pub no_quarantine: bool,
+    /// Take the environment's branch as it is in the origin, although somebody rewrote or removed it.
+    #[arg(long)]
+    pub accept_rewritten: bool,
 }
 
 /// Where to.

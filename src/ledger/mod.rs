@@ -194,7 +194,7 @@ impl LedgerError {
                 Some("let piton push to its branches: see branch protection and the permissions of the token")
             }
             LedgerError::Rewritten { .. } | LedgerError::Vanished { .. } => {
-                Some("find out who did that; `piton status ENV --accept-rewritten` goes on with the branch as it is")
+                Some("find out who did that; `piton rollback ENV --accept-rewritten` goes on with the branch as it is")
             }
             LedgerError::Newer { .. } => Some("use the newer piton here, too"),
             LedgerError::Unsigned { .. } => {

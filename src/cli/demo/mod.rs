@@ -165,6 +165,7 @@ impl Acts<'_> {
             reason: "rolled back by hand".to_owned(),
             dry_run: false,
             no_quarantine: false,
+            accept_rewritten: false,
         };
         rollback::run(self.desk, &args).await?;
         self.go_on()
