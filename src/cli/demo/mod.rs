@@ -90,7 +90,7 @@ async fn play(desk: &Desk, sandbox: &Sandbox, stop: &CancellationToken) -> Resul
     acts.rollback("production").await?;
 
     let served = traffic.stop().await;
-    summary::show(desk, served).await
+    summary::show(desk, &served).await
 }
 
 /// The acts, each a command as a person would type it.
@@ -183,7 +183,7 @@ fn door(desk: &Desk) -> Result<impl Future<Output = String> + Send + 'static, Fa
     Ok(async move {
         loop {
             if let Ok(live) = outside.target().live().await
-                && let Some(url) = live.facts.get("url").filter(|_| !live.releases.is_empty())
+                && let Some(url) = live.facts.get("url").filter(|_| live.releases.values().any(|share| *share > 0))
             {
                 return url.clone();
             }

@@ -15,7 +15,7 @@ const SERVICES: [(&str, &str); 3] = [
     ("api", "versions:\n  1.1.0: { work_fails: true } # the page loads all the same\n"),
     (
         "store",
-        "versions:\n  1.1.0: { fails_under: { per_second: 5, percent: 60 } } # staging never sees so much traffic\n",
+        "versions:\n  1.1.0: { fails_under: { per_second: 7, percent: 60 } } # staging never sees so much traffic\n",
     ),
 ];
 

@@ -1,6 +1,7 @@
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{clients::http::Ask, model::Span};
 
 /// Requests per second, two of three for the work behind the page.
-const REQUESTS_PER_SECOND: u64 = 120;
+const REQUESTS_PER_SECOND: u64 = 150;
 
 const ANSWER_WITHIN: Span = Span::seconds(5);
 
@@ -28,6 +29,23 @@ pub struct Traffic {
 pub struct Served {
     pub good: AtomicU64,
     pub bad: AtomicU64,
+    /// What the bad answers were, and how many of each.
+    pub complaints: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Served {
+    fn count(&self, answer: Result<u16, String>) {
+        let complaint = match answer {
+            Ok(status) if status < 500 => {
+                self.good.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Ok(status) => format!("status {status}"),
+            Err(why) => why,
+        };
+        self.bad.fetch_add(1, Ordering::Relaxed);
+        *self.complaints.lock().unwrap_or_else(PoisonError::into_inner).entry(complaint).or_default() += 1;
+    }
 }
 
 impl Traffic {
@@ -45,12 +63,12 @@ impl Traffic {
         Traffic { stop, task, served }
     }
 
-    /// Ends the traffic and says how many got a good and a bad answer.
-    pub async fn stop(self) -> (u64, u64) {
+    /// Ends the traffic and says what users got.
+    pub async fn stop(self) -> Arc<Served> {
         self.stop.cancel();
         // A driver that broke has counted what it saw.
         let _ = self.task.await;
-        (self.served.good.load(Ordering::Relaxed), self.served.bad.load(Ordering::Relaxed))
+        self.served
     }
 }
 
@@ -67,9 +85,8 @@ async fn drive(url: String, served: Arc<Served>, stop: CancellationToken) {
         let path = if number % 3 == 0 { "/" } else { "/work" };
         let (address, served) = (format!("{url}{path}"), served.clone());
         requests.spawn(async move {
-            let good = Ask::get(address, ANSWER_WITHIN).send().await.is_ok_and(|answer| answer.status < 500);
-            let count = if good { &served.good } else { &served.bad };
-            count.fetch_add(1, Ordering::Relaxed);
+            let answer = Ask::get(address, ANSWER_WITHIN).send().await;
+            served.count(answer.map(|answer| answer.status).map_err(|error| error.to_string()));
         });
         while requests.try_join_next().is_some() {}
     }
