@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Channel, Entry, TRY_TIME_MAX, urgency_name};
 use crate::{
-    clients::process::Program,
+    clients::process::{Argv, Program},
     model::{EnvironmentName, Notice},
     pipeline::{Kind, checked},
 };
@@ -49,32 +49,10 @@ struct Config {
     secrets: Vec<String>,
 }
 
-/// A program and its arguments; never empty.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "Vec<String>", into = "Vec<String>")]
-#[schemars(with = "Vec<String>")]
-struct Argv(Vec<String>);
-
-impl TryFrom<Vec<String>> for Argv {
-    type Error = &'static str;
-    fn try_from(argv: Vec<String>) -> Result<Argv, &'static str> {
-        match argv.first().is_some_and(|program| !program.trim().is_empty()) {
-            true => Ok(Argv(argv)),
-            false => Err("there is no command to run; write a list such as `[./notify.py, --room, platform]`"),
-        }
-    }
-}
-
-impl From<Argv> for Vec<String> {
-    fn from(argv: Argv) -> Vec<String> {
-        argv.0
-    }
-}
-
 impl Channel for Config {
     fn tell<'a>(&'a self, environment: &'a EnvironmentName, notice: &'a Notice) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
-            let mut program = Program::new(self.run.0.clone(), TRY_TIME_MAX);
+            let mut program = Program::new(self.run.words().to_vec(), TRY_TIME_MAX);
             program.secrets.clone_from(&self.secrets);
             program.env.clone_from(&self.env);
             for (name, value) in [

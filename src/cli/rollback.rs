@@ -49,6 +49,9 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
     }
     let make = |state: &State| {
         let scope = args.component.as_ref();
+        // Somebody may have written in between: what is good is asked again.
+        let good = state.way_back().map(|good| good.release.clone());
+        let to = good.filter(|_| args.to == To::Good && scope.is_none()).unwrap_or_else(|| to.clone());
         let quarantine = match (state.standing(), args.no_quarantine) {
             (Some(from), false) => commands::quarantine_of(from, &to, scope, &args.reason, &desk.me.actor, desk.now()),
             (Some(_), true) | (None, _) => Vec::new(),

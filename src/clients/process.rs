@@ -13,12 +13,42 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
 };
 
 use crate::model::Span;
+
+/// A program and its arguments, as a pipeline file names them; never empty.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+#[schemars(with = "Vec<String>")]
+pub struct Argv(Vec<String>);
+
+impl Argv {
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<String>> for Argv {
+    type Error = &'static str;
+    fn try_from(argv: Vec<String>) -> Result<Argv, &'static str> {
+        match argv.first().is_some_and(|program| !program.trim().is_empty()) {
+            true => Ok(Argv(argv)),
+            false => Err("there is no command to run; write a list such as `[./check.sh, \"${url}\"]`"),
+        }
+    }
+}
+
+impl From<Argv> for Vec<String> {
+    fn from(argv: Argv) -> Vec<String> {
+        argv.0
+    }
+}
 
 /// A program to run.
 #[derive(Debug, Clone)]

@@ -22,7 +22,7 @@ pub struct Rollback {
     #[arg(long)]
     pub no_quarantine: bool,
     /// Take the environment's branch as it is in the origin, although somebody rewrote or removed it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     pub accept_rewritten: bool,
 }
 

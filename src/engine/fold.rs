@@ -129,6 +129,7 @@ impl State {
             return;
         }
         self.attempts += 1;
+        self.limits = Some(RollbackLimits::of(&plan.limits));
         let id = AttemptId(self.attempts);
         let mut attempt = Attempt {
             id,
@@ -311,7 +312,7 @@ impl State {
         match (&self.rollback, plan) {
             (Some(rollback), _) => rollback.limits,
             (None, Some(plan)) => RollbackLimits::of(&plan.limits),
-            (None, None) => RollbackLimits::of(&Limits::default()),
+            (None, None) => self.limits.unwrap_or_else(|| RollbackLimits::of(&Limits::default())),
         }
     }
 

@@ -38,6 +38,8 @@ pub struct State {
     /// Promoted releases that are still watched; the newest, which is looked at, last.
     pub watches: Vec<Watch>,
     pub attempts: u64,
+    /// Of the newest plan: what holds for a rollback that is ordered when nothing is under way.
+    pub limits: Option<RollbackLimits>,
     pub last: Option<Ended>,
     pub pins: BTreeMap<ComponentName, Pin>,
     pub quarantines: Vec<Quarantine>,

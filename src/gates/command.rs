@@ -10,7 +10,7 @@ use super::{
     facts::excerpt,
 };
 use crate::{
-    clients::process::{Program, Ran, RanEnding},
+    clients::process::{Argv, Program, Ran, RanEnding},
     model::Saw,
     pipeline::{GateKind, Kind, checked},
 };
@@ -82,28 +82,6 @@ fn blind_exit() -> Vec<i32> {
     vec![BLIND_EXIT]
 }
 
-/// A program and its arguments; never empty.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "Vec<String>", into = "Vec<String>")]
-#[schemars(with = "Vec<String>")]
-struct Argv(Vec<String>);
-
-impl TryFrom<Vec<String>> for Argv {
-    type Error = &'static str;
-    fn try_from(argv: Vec<String>) -> Result<Argv, &'static str> {
-        match argv.first().is_some_and(|program| !program.trim().is_empty()) {
-            true => Ok(Argv(argv)),
-            false => Err("there is no command to run; write a list such as `[./check.sh, \"${url}\"]`"),
-        }
-    }
-}
-
-impl From<Argv> for Vec<String> {
-    fn from(argv: Argv) -> Vec<String> {
-        argv.0
-    }
-}
-
 impl Gate for Config {
     fn look<'a>(&'a self, scene: &'a Scene) -> BoxFuture<'a, Saw> {
         Box::pin(async move {
@@ -121,7 +99,7 @@ impl Gate for Config {
 
 impl Config {
     fn program(&self, scene: &Scene) -> Result<Program, String> {
-        let argv = self.run.0.iter().map(|part| expand(part, &scene.facts)).collect::<Result<Vec<_>, _>>()?;
+        let argv = self.run.words().iter().map(|part| expand(part, &scene.facts)).collect::<Result<Vec<_>, _>>()?;
         let mut program = Program::new(argv, scene.timeout);
         program.dir = self.dir.as_ref().map(|dir| expand(dir, &scene.facts)).transpose()?.map(PathBuf::from);
         program.secrets.clone_from(&self.secrets);
