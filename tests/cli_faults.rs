@@ -421,6 +421,19 @@ fn a_secret_is_written_down_nowhere() {
     assert_nowhere(&sandbox, SECRET);
 }
 
+#[test]
+fn a_secret_that_is_echoed_is_not_quoted() {
+    let text = pipeline(ONE).replace("front, work", "front, header").replace(
+        "  work:",
+        "  header: { http: { url: '${candidate_url}/headers', token: TOKEN, expect: { body: { contains: no such text } } }, every: 100ms }
+  work:",
+    );
+    let sandbox = Sandbox::with_pipeline(&text);
+    let ran = sandbox.piton_with(&[("TOKEN", SECRET)], &["promote", "production"]).ends(1);
+    assert!(ran.out.contains("no such text") && ran.out.contains("•••"), "{ran}");
+    assert_nowhere(&sandbox, SECRET);
+}
+
 /// Not in a file of the sandbox, what the program printed included, nor in an object of either repository.
 fn assert_nowhere(sandbox: &Sandbox, secret: &str) {
     let grep = Command::new("grep").args(["-r", "-l", "-a", "-F", secret]).arg(sandbox.root()).output();

@@ -6,7 +6,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::Failure,
+    answer::{Answer, Failure},
     anyway::Anyway,
     sockets::{AllKinds, Files, Outside},
     view::Watcher,
@@ -131,6 +131,20 @@ impl Desk {
             }
         }
         Err(Failure::try_again("lost_race", format!("lost {RACES_MAX} races for `{environment}` in a row")))
+    }
+
+    /// Writes one decision of a person down, and says so.
+    pub async fn decide(
+        &self,
+        environment: &EnvironmentName,
+        make: impl FnMut(&State) -> Result<Vec<What>, Failure>,
+        reason_code: &'static str,
+        said: &str,
+    ) -> Result<Answer, Failure> {
+        self.environment(environment)?;
+        self.append(environment, make).await?;
+        self.voice.say(format!("{} {environment}: {said}", self.voice.good("✓")));
+        Ok(Answer::done(reason_code).with("environment", environment.as_str()))
     }
 
     pub fn site(&self, environment: &EnvironmentName) -> Site {

@@ -1,22 +1,29 @@
 #![doc = include_str!("README.md")]
 
+mod abort;
 mod answer;
 mod anyway;
+mod approve;
 mod check;
 mod completions;
 mod demo;
 mod desk;
 mod edit;
 mod explain;
+mod extend;
+mod freeze;
 mod history;
+mod pin;
 mod plan;
-mod policy;
 mod promote;
+mod quarantine;
 mod rollback;
 mod show;
 mod sockets;
 mod status;
 mod tick;
+mod unfreeze;
+mod unpin;
 mod view;
 mod voice;
 
@@ -102,14 +109,14 @@ async fn at_the_desk(common: &Common, command: Command, voice: &Voice) -> Result
         Command::Promote(args) => promote::run(&desk, args).await,
         Command::Tick(args) => tick::run(&desk, args).await,
         Command::Rollback(args) => rollback::run(&desk, args).await,
-        Command::Pin(args) => policy::pin(&desk, args).await,
-        Command::Unpin(args) => policy::unpin(&desk, args).await,
-        Command::Quarantine(args) => policy::quarantine(&desk, args).await,
-        Command::Freeze(args) => policy::freeze(&desk, args).await,
-        Command::Unfreeze(args) => policy::unfreeze(&desk, args).await,
-        Command::Approve(args) => policy::approve(&desk, args).await,
-        Command::Extend(args) => policy::extend(&desk, args).await,
-        Command::Abort(args) => policy::abort(&desk, args).await,
+        Command::Pin(args) => pin::run(&desk, args).await,
+        Command::Unpin(args) => unpin::run(&desk, args).await,
+        Command::Quarantine(args) => quarantine::run(&desk, args).await,
+        Command::Freeze(args) => freeze::run(&desk, args).await,
+        Command::Unfreeze(args) => unfreeze::run(&desk, args).await,
+        Command::Approve(args) => approve::run(&desk, args).await,
+        Command::Extend(args) => extend::run(&desk, args).await,
+        Command::Abort(args) => abort::run(&desk, args).await,
         Command::Status(args) => status::run(&desk, args).await,
         Command::History(args) => history::run(&desk, args).await,
         Command::Show(args) => show::run(&desk, args).await,

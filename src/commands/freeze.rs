@@ -1,10 +1,7 @@
 use clap::Args;
 
 use super::{Refusal, Until, reason};
-use crate::{
-    engine::State,
-    model::{self, Actor, EnvironmentName, Stamp, What},
-};
+use crate::model::{self, Actor, EnvironmentName, Stamp, What};
 
 #[derive(Debug, Args)]
 pub struct Freeze {
@@ -19,13 +16,6 @@ pub struct Freeze {
     pub reason: String,
 }
 
-#[derive(Debug, Args)]
-pub struct Unfreeze {
-    pub environment: EnvironmentName,
-    #[arg(long, default_value = "over")]
-    pub reason: String,
-}
-
 pub fn freeze(args: &Freeze, by: &Actor, now: Stamp) -> Result<What, Refusal> {
     let until = args.until.map(|until| until.from(now));
     if until.is_some_and(|until| until <= now) {
@@ -33,11 +23,4 @@ pub fn freeze(args: &Freeze, by: &Actor, now: Stamp) -> Result<What, Refusal> {
     }
     let freeze = model::Freeze { reason: reason(&args.reason)?, by: by.clone(), since: now, until };
     Ok(What::Frozen { freeze })
-}
-
-pub fn unfreeze(args: &Unfreeze, state: &State) -> Result<What, Refusal> {
-    if state.freeze.is_none() {
-        return Err(Refusal::Usage(format!("`{}` is not frozen", args.environment)));
-    }
-    Ok(What::Unfrozen { reason: reason(&args.reason)? })
 }

@@ -1,22 +1,33 @@
 #![doc = include_str!("README.md")]
 
+mod abort;
 mod approve;
+mod extend;
 mod freeze;
 mod pin;
 mod quarantine;
 mod rollback;
+mod unfreeze;
+mod unpin;
 mod words;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use approve::{Abort, Approve, Extend, abort, approve, extend};
-pub use freeze::{Freeze, Unfreeze, freeze, unfreeze};
-pub use pin::{Pin, Unpin, known, pin, unpin};
+pub use abort::{Abort, abort};
+pub use approve::{Approve, approve};
+pub use extend::{Extend, extend};
+pub use freeze::{Freeze, freeze};
+pub use pin::{Pin, pin};
 pub use quarantine::{QuarantineArgs, quarantine, unquarantine};
 pub use rollback::{Rollback, To, quarantine_of};
+pub use unfreeze::{Unfreeze, unfreeze};
+pub use unpin::{Unpin, unpin};
 pub use words::{Assignment, Until};
 
-use crate::model::{ComponentName, EnvironmentName};
+use crate::{
+    model::{ComponentName, EnvironmentName},
+    pipeline::Pipeline,
+};
 
 /// Promotes small version bumps behind health gates, and goes back by itself to the last known-good commit.
 #[derive(Debug, Parser)]
@@ -260,6 +271,15 @@ pub enum Refusal {
     /// Policy says no: exit code 4.
     #[error("{0}")]
     Policy(String),
+}
+
+/// Refuses a component that the pipeline does not have.
+pub fn known(component: &ComponentName, pipeline: &Pipeline) -> Result<(), Refusal> {
+    if pipeline.components.contains_key(component) {
+        return Ok(());
+    }
+    let names = pipeline.components.keys().map(ComponentName::as_str).collect::<Vec<_>>().join("`, `");
+    Err(Refusal::Usage(format!("unknown component `{component}`; known are `{names}`")))
 }
 
 /// Every intervention says why.

@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::{Assignment, Refusal, Until, pin::known, reason};
+use super::{Assignment, Refusal, Until, known, reason};
 use crate::{
     engine::State,
     model::{self, Actor, EnvironmentName, Quarantined, Span, Stamp, What},

@@ -11,7 +11,10 @@ use super::{
     expectation::{JsonRule, Statuses, TextLike, TextRule, expect_rule, once},
 };
 use crate::{
-    clients::http::{Answer, Ask, BODY_BYTES_MAX, HttpError, Secret},
+    clients::{
+        http::{Answer, Ask, BODY_BYTES_MAX, HttpError, Secret},
+        process::Redaction,
+    },
     model::{Saw, Span},
     pipeline::{GateKind, Kind, checked},
 };
@@ -145,7 +148,7 @@ impl Gate for Config {
                 Err(why) => return Saw::Blind(why),
             };
             match ask.send().await {
-                Ok(answer) => self.judge(&answer),
+                Ok(answer) => self.judge_without_secrets(answer),
                 Err(error) if error.is_ours() => Saw::Blind(error.to_string()),
                 Err(error) => Saw::Bad(error.to_string()),
             }
@@ -154,6 +157,26 @@ impl Gate for Config {
 }
 
 impl Config {
+    /// An answer may echo what it was asked with: our secrets are taken out of it before any of it can be quoted.
+    fn judge_without_secrets(&self, mut answer: Answer) -> Saw {
+        let variables: Vec<String> = self.secret_headers.values().chain(&self.token).cloned().collect();
+        if variables.is_empty() {
+            return self.judge(&answer);
+        }
+        let redaction = Redaction::of_variables(&variables);
+        let text = answer.text();
+        let clean = redaction.apply(&text);
+        if clean != text {
+            answer.body = clean.into_bytes();
+        }
+        match self.judge(&answer) {
+            Saw::Good(note) => Saw::Good(redaction.apply(&note)),
+            Saw::Bad(note) => Saw::Bad(redaction.apply(&note)),
+            Saw::Blind(note) => Saw::Blind(redaction.apply(&note)),
+            Saw::Counts(counts) => Saw::Counts(counts),
+        }
+    }
+
     fn ask(&self, scene: &Scene) -> Result<Ask, String> {
         let mut ask = Ask::new(self.method.into(), expand(&self.url, &scene.facts)?, scene.timeout);
         for (name, value) in &self.headers {

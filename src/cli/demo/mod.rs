@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Answer, Failure},
     desk::Desk,
-    policy, promote, rollback,
+    pin, promote, rollback,
     voice::Voice,
 };
 use crate::{
@@ -152,7 +152,7 @@ impl Acts<'_> {
             reason: reason.to_owned(),
             no_deploy: false,
         };
-        policy::pin(self.desk, &args).await?;
+        pin::run(self.desk, &args).await?;
         self.go_on()
     }
 
