@@ -1,7 +1,5 @@
 //! The script behind the actions, in a runner's environment, with a stand-in for piton that says what the test wants.
 
-#![expect(clippy::disallowed_methods, reason = "a test starts programs as a runner does")]
-
 use std::{
     collections::BTreeMap,
     fs,

@@ -108,11 +108,11 @@ fn nothing_unwraps_outside_tests() {
 #[test]
 fn no_test_sleeps() {
     let mut wrong = Vec::new();
+    let sleeps = Regex::new(r"\bsleep\(").expect("a regular expression");
     for file in files(Path::new("tests"), &mut Vec::new()) {
         let text = fs::read_to_string(&file).expect("a test file");
         // The one place that polls a real condition says so.
         let allowed = text.contains("// polls a real condition");
-        let sleeps = Regex::new(r"\bsleep\(").expect("a regular expression");
         if sleeps.is_match(&text) && !allowed && !file.ends_with("house.rs") {
             wrong.push(file.display().to_string());
         }

@@ -229,7 +229,7 @@ fn a_story_may_begin_anywhere() {
             assert_ne!(last.outcome(), Outcome::Promoted, "{skipped}");
         }
         for width in [Width::Plain, Width::Columns(140)] {
-            assert!(table(&[rest.clone()], width).contains("environment"));
+            assert!(table(std::slice::from_ref(&rest), width).contains("environment"));
         }
     }
 }
@@ -288,8 +288,11 @@ fn hostile_words_stay_words() {
     let cause = Cause::Gate { gate: name("front"), why: hostile.to_owned() };
     teller.says(What::Refused { attempt: AttemptId(1), cause });
     let story = teller.story();
-    let pages =
-        [svg::gates(&story.attempts[0]), summary_markdown(&[story.clone()]), table(&[story], Width::Columns(200))];
+    let pages = [
+        svg::gates(&story.attempts[0]),
+        summary_markdown(std::slice::from_ref(&story)),
+        table(&[story], Width::Columns(200)),
+    ];
     for page in &pages {
         assert!(!page.contains("<script") && !page.contains('\u{1b}') && !page.contains('\u{0}'), "{page}");
     }

@@ -4,7 +4,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Redirect},
+    response::Redirect,
     routing::{any, get},
 };
 use futures_util::{StreamExt, stream};
@@ -42,7 +42,7 @@ async fn service() -> String {
         .route("/ok", get(|| async { axum::Json(json!({"ok": true, "checks": [{"name": "db", "ok": true}]})) }))
         .route("/forbidden", get(|| async { (StatusCode::FORBIDDEN, [(header::WWW_AUTHENTICATE, "token")], "no") }))
         .route("/moved", get(|| async { Redirect::to("/ok") }))
-        .route("/never", get(|| async { std::future::pending::<()>().await.into_response() }))
+        .route("/never", get(|| async { std::future::pending::<axum::response::Response>().await }))
         .route("/endless", get(endless))
         .route("/stalls", get(stalls))
         .route("/bytes", get(|| async { [b'a', 0xff, b'b'] }))

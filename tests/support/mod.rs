@@ -68,7 +68,7 @@ impl Sandbox {
         let sandbox = Sandbox::empty();
         sandbox.write("pipelines/sandbox.yaml", text);
         for name in ["web", "store"] {
-            sandbox.write(&format!("services/{name}.yaml"), &format!("name: {name}\nversion: 1.0.0\n{BEHAVIOURS}"));
+            sandbox.write(&format!("services/{name}.yaml"), format!("name: {name}\nversion: 1.0.0\n{BEHAVIOURS}"));
         }
         sandbox.commit("the first services");
         sandbox

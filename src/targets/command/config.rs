@@ -62,7 +62,8 @@ fn checked(argv: Vec<String>, known: &[&str]) -> Result<Vec<String>, String> {
     }
     for text in &argv {
         for name in template::variables(text)? {
-            if !known.contains(&name) && !(name.starts_with("version.") && known.len() > 1) {
+            let of_a_component = name.starts_with("version.") && known.len() > 1;
+            if !known.contains(&name) && !of_a_component {
                 let known = known.join("`, `");
                 return Err(format!("unknown variable `${{{name}}}`; there are `{known}`"));
             }

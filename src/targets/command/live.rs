@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn other_lines_are_refused_with_the_line() {
-        for line in ["hello world", &format!("{ONE} ten"), "fact nothing", "member a", "version x", &format!("{ONE}")] {
+        for line in ["hello world", &format!("{ONE} ten"), "fact nothing", "member a", "version x", ONE] {
             let why = parse(line).expect_err(line);
             assert!(why.contains(&format!("{line:?}")), "{why}");
         }
