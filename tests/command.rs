@@ -44,6 +44,7 @@ impl World {
             state_dir: dir.path().join("state"),
             trees: Arc::new(Script),
             program: env!("CARGO_BIN_EXE_piton").into(),
+            progress: piton::targets::Progress::default(),
         };
         let target = CommandTarget::new(&config, site).expect("a good configuration");
         World { dir, target }

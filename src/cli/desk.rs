@@ -21,7 +21,7 @@ use crate::{
     pipeline::{self, Environment, Pipeline},
     planner::{self, Context, Planned, SourceCommit},
     runner::{self, Goal, Outcome, PollPace, Runner, Seizure},
-    targets::Site,
+    targets::{Progress, Site},
 };
 
 /// How many commits of the source branch are looked at for the next step.
@@ -42,6 +42,7 @@ pub struct Desk {
     pub stop: CancellationToken,
     state_dir: PathBuf,
     program: PathBuf,
+    progress: Progress,
 }
 
 impl Desk {
@@ -56,7 +57,8 @@ impl Desk {
         let state_dir = state_dir(common, &pipeline, &repository)?;
         let program = std::env::current_exe().map_err(|e| Failure::world("cannot find this program", &e))?;
         let clock = SystemClock;
-        Ok(Desk { voice, pipeline, repository, ledger, clock, me, stop, state_dir, program })
+        let progress = Progress::default();
+        Ok(Desk { voice, pipeline, repository, ledger, clock, me, stop, state_dir, program, progress })
     }
 
     pub fn now(&self) -> Stamp {
@@ -153,6 +155,7 @@ impl Desk {
             state_dir: self.state_dir.join(environment.as_str()),
             trees: Arc::new(Files(self.repository.clone())),
             program: self.program.clone(),
+            progress: self.progress.clone(),
         }
     }
 
@@ -168,7 +171,7 @@ impl Desk {
         seizure: Seizure,
     ) -> Result<(Outcome, State), Failure> {
         let outside = self.outside(environment)?;
-        let view = Watcher::new(&self.voice, environment.name.clone());
+        let view = Watcher::new(&self.voice, environment.name.clone(), &self.progress);
         let anyway = Anyway(&self.ledger);
         let runner = Runner {
             environment: environment.name.clone(),

@@ -4,6 +4,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{sync::watch::Receiver, task::JoinHandle};
 
 use super::voice::Voice;
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     ledger::Appended,
     model::{EnvironmentName, Event, GateName, Saw, Stamp, What},
     runner::View,
+    targets::Progress,
 };
 
 /// Shows people what happens, as it happens: a line per fact, and below them what is waited for.
@@ -18,23 +20,27 @@ pub struct Watcher {
     voice: Voice,
     environment: EnvironmentName,
     bar: Option<ProgressBar>,
+    /// Shows what the target says while it works.
+    follower: JoinHandle<()>,
     /// What each gate said last: the same again is no news.
     said: Mutex<BTreeMap<GateName, String>>,
 }
 
 impl Watcher {
-    pub fn new(voice: &Voice, environment: EnvironmentName) -> Watcher {
+    pub fn new(voice: &Voice, environment: EnvironmentName, progress: &Progress) -> Watcher {
         let bar = voice.live.then(|| {
             let bar = ProgressBar::new_spinner();
-            let style = ProgressStyle::with_template("{spinner:.cyan} {wide_msg}");
+            let style = ProgressStyle::with_template("{spinner:.cyan} {prefix}{wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(std::time::Duration::from_millis(120));
             bar
         });
-        Watcher { voice: voice.clone(), environment, bar, said: Mutex::default() }
+        let follower = tokio::spawn(follow(progress.follow(), voice.clone(), bar.clone()));
+        Watcher { voice: voice.clone(), environment, bar, follower, said: Mutex::default() }
     }
 
     pub fn end(&self) {
+        self.follower.abort();
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -88,6 +94,19 @@ impl View for Watcher {
             if let Some(text) = words(&self.voice, state, &event.what).filter(|_| self.is_news(&event.what)) {
                 self.line(event.at, &text);
             }
+        }
+    }
+}
+
+/// Shows the target's line beside the wait, or each on its own where lines cannot be replaced.
+async fn follow(mut lines: Receiver<String>, voice: Voice, bar: Option<ProgressBar>) {
+    while lines.changed().await.is_ok() {
+        let line = lines.borrow_and_update().clone();
+        match &bar {
+            Some(bar) if line.is_empty() => bar.set_prefix(""),
+            Some(bar) => bar.set_prefix(format!("{line} · ")),
+            None if line.is_empty() => {}
+            None => voice.say(voice.dim(format!("  … {line}"))),
         }
     }
 }

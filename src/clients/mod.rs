@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod git;
 pub mod http;
+pub mod kube;
 pub mod process;

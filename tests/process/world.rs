@@ -68,6 +68,7 @@ impl World {
             state_dir: self.state_dir(),
             trees: self.trees.clone(),
             program: env!("CARGO_BIN_EXE_piton").into(),
+            progress: piton::targets::Progress::default(),
         };
         Process::new(&config, site).expect("a good configuration")
     }

@@ -1,0 +1,208 @@
+//! Speaks to a Kubernetes API server: where it is, which cluster it really is, how its objects are named, and failures as sentences.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Config, Discovery,
+    api::{ApiResource, DynamicObject},
+    config::{KubeConfigOptions, Kubeconfig},
+    core::GroupVersionKind,
+    discovery::Scope,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::RwLock;
+
+/// How long a connection may take to come up; requests have their own limits.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// The namespace whose UID tells clusters apart: it is there from the first moment and cannot be replaced.
+const IDENTITY_NAMESPACE: &str = "kube-system";
+
+/// Which cluster is meant: a context of a kubeconfig file; without either, what KUBECONFIG, the home folder or the pod itself offers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
+}
+
+/// A connection to one cluster. Cloning it shares the connection.
+#[derive(Clone)]
+pub struct Cluster {
+    pub client: Client,
+    kinds: Arc<RwLock<Option<Discovery>>>,
+}
+
+/// The name of one object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectId {
+    /// `v1`, `apps/v1`…
+    pub api_version: String,
+    pub kind: String,
+    /// `None` for kinds that live in no namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    pub name: String,
+}
+
+/// Why the API server did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeError {
+    #[error("cannot reach the cluster: {0}")]
+    Config(String),
+    /// The API server answered with a refusal.
+    #[error("{}", refusal(.0))]
+    Refused(Box<kube::core::Status>),
+    /// No answer, or none that can be read.
+    #[error("the API server did not answer: {0}")]
+    Unreachable(String),
+    #[error("the cluster does not know the kind {kind} of {api_version}; is its CRD installed?")]
+    UnknownKind { api_version: String, kind: String },
+}
+
+impl KubeError {
+    /// The HTTP code of a refusal.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            KubeError::Refused(status) => Some(status.code),
+            KubeError::Config(_) | KubeError::Unreachable(_) | KubeError::UnknownKind { .. } => None,
+        }
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+}
+
+impl From<kube::Error> for KubeError {
+    fn from(error: kube::Error) -> KubeError {
+        match error {
+            kube::Error::Api(status) => KubeError::Refused(status),
+            other => KubeError::Unreachable(causes(&other)),
+        }
+    }
+}
+
+impl ObjectId {
+    /// Reads the name of an object that has one.
+    pub fn of(object: &Value) -> Option<ObjectId> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Some(ObjectId {
+            api_version: text(&object["apiVersion"])?,
+            kind: text(&object["kind"])?,
+            namespace: text(&object["metadata"]["namespace"]),
+            name: text(&object["metadata"]["name"])?,
+        })
+    }
+
+    /// The API group; empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    fn gvk(&self) -> GroupVersionKind {
+        let version = self.api_version.split_once('/').map_or(self.api_version.as_str(), |(_, version)| version);
+        GroupVersionKind::gvk(self.group(), version, &self.kind)
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+impl Cluster {
+    /// Reads the configuration; nothing is sent yet.
+    pub async fn connect(place: &Place) -> Result<Cluster, KubeError> {
+        super::http::install_tls_provider();
+        let config = |error: &dyn std::error::Error| KubeError::Config(causes(error));
+        let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
+        let mut read = match (&place.kubeconfig, &place.context) {
+            (Some(file), _) => {
+                let file = Kubeconfig::read_from(file).map_err(|e| config(&e))?;
+                Config::from_custom_kubeconfig(file, &options).await.map_err(|e| config(&e))?
+            }
+            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| config(&e))?,
+            (None, None) => Config::infer().await.map_err(|e| config(&e))?,
+        };
+        read.connect_timeout = Some(CONNECT_WITHIN);
+        let client = Client::try_from(read).map_err(|e| config(&e))?;
+        Ok(Cluster::new(client))
+    }
+
+    pub fn new(client: Client) -> Cluster {
+        Cluster { client, kinds: Arc::default() }
+    }
+
+    /// What tells this cluster from every other: the UID of its namespace `kube-system`.
+    pub async fn identity(&self) -> Result<String, KubeError> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let found = namespaces.get(IDENTITY_NAMESPACE).await?;
+        found.metadata.uid.ok_or_else(|| KubeError::Unreachable(format!("{IDENTITY_NAMESPACE} has no UID")))
+    }
+
+    /// The endpoint for this object's kind, in its namespace. Kinds are asked for once, and again when one is unknown.
+    pub async fn api(&self, id: &ObjectId) -> Result<Api<DynamicObject>, KubeError> {
+        let (resource, scope) = self.resource(id).await?;
+        let api = Api::dynamic(self.client.clone(), &resource, &scope);
+        Ok(match (&scope, &id.namespace) {
+            (Scope::Namespaced, Some(namespace)) => api.constrain(namespace),
+            (Scope::Namespaced, None) => api.constrain_default(),
+            (Scope::Cluster, _) => api,
+        })
+    }
+
+    /// Whether objects of this kind live in a namespace.
+    pub async fn is_namespaced(&self, id: &ObjectId) -> Result<bool, KubeError> {
+        Ok(self.resource(id).await?.1 == Scope::Namespaced)
+    }
+
+    /// Forgets what kinds there are: a CRD has come or gone.
+    pub async fn forget_kinds(&self) {
+        *self.kinds.write().await = None;
+    }
+
+    async fn resource(&self, id: &ObjectId) -> Result<(ApiResource, Scope), KubeError> {
+        let gvk = id.gvk();
+        if let Some(known) = self.kinds.read().await.as_ref().and_then(|kinds| kinds.resolve_gvk(&gvk)) {
+            return Ok((known.0, known.1.scope));
+        }
+        let fresh = Discovery::new(self.client.clone()).run_aggregated().await?;
+        let found = fresh.resolve_gvk(&gvk);
+        *self.kinds.write().await = Some(fresh);
+        let unknown = || KubeError::UnknownKind { api_version: id.api_version.clone(), kind: id.kind.clone() };
+        found.map(|(resource, capabilities)| (resource, capabilities.scope)).ok_or_else(unknown)
+    }
+}
+
+/// A refusal in words: the server's own message, which names the object.
+fn refusal(status: &kube::core::Status) -> String {
+    match status.message.is_empty() {
+        true => format!("the API server refused with {} {}", status.code, status.reason),
+        false => status.message.clone(),
+    }
+}
+
+/// An error and what lies under it, on one line; a cause that repeats its effect is left out.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.to_string();
+        if !text.contains(&inner) {
+            text.push_str(": ");
+            text.push_str(&inner);
+        }
+        cause = error.source();
+    }
+    text
+}
