@@ -1,1 +1,0 @@
-//! Kubernetes for real. The control plane comes up once for all tests of this file.
