@@ -41,7 +41,8 @@ pub async fn find(
                 Dependencies::Update => helm.update_dependencies(&path).await?,
                 Dependencies::Vendored => return Err(TargetError::Release(not_vendored(folder, &missing))),
             }
-            let digest = folder_digest(&path).map_err(|error| world(&format!("cannot read chart `{folder}`"), error))?;
+            let digest =
+                folder_digest(&path).map_err(|error| world(&format!("cannot read chart `{folder}`"), error))?;
             Ok(Found { path, digest })
         }
         Chart::Packaged(packaged) => {
@@ -70,7 +71,9 @@ struct Dependency {
 fn missing_dependencies(chart: &Path, shown: &str) -> Result<Vec<String>, TargetError> {
     let file = chart.join("Chart.yaml");
     let text = fs::read_to_string(&file).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => TargetError::Release(format!("there is no chart at `{shown}`: it has no Chart.yaml")),
+        io::ErrorKind::NotFound => {
+            TargetError::Release(format!("there is no chart at `{shown}`: it has no Chart.yaml"))
+        }
         _ => world(&format!("cannot read {}", file.display()), error),
     })?;
     let read: ChartFile = serde_yaml::from_str(&text)

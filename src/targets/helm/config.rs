@@ -4,10 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{cluster::ClusterConfig, flags};
-use crate::{
-    model::Span,
-    targets::template,
-};
+use crate::{model::Span, targets::template};
 
 /// The configuration of the target `helm`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -235,7 +232,9 @@ impl Packaged {
             return Err(format!("chart `from` must begin with `oci://`, `https://` or `http://`, not {:?}", self.from));
         }
         match (oci, &self.name) {
-            (true, Some(_)) => return Err("a chart from `oci://` has its name in the address; leave `name` out".to_owned()),
+            (true, Some(_)) => {
+                return Err("a chart from `oci://` has its name in the address; leave `name` out".to_owned());
+            }
             (false, None) => return Err("a chart from a repository needs its `name`".to_owned()),
             (true, None) | (false, Some(_)) => {}
         }

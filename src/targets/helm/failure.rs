@@ -79,14 +79,17 @@ pub fn said(ran: &Ran) -> String {
 /// The API server's refusal to change what cannot be changed.
 fn immutable(said: &str) -> Option<String> {
     static REFUSED: LazyLock<Regex> = LazyLock::new(|| {
-        let pattern = r#"([A-Z]\w*)(?:\.[\w.]+)? "([^"]+)" is invalid: (?:.*?)((?:spec|data|type|roleRef)[\w.\[\]]*): "#;
+        let pattern =
+            r#"([A-Z]\w*)(?:\.[\w.]+)? "([^"]+)" is invalid: (?:.*?)((?:spec|data|type|roleRef)[\w.\[\]]*): "#;
         Regex::new(pattern).expect("the pattern is fixed")
     });
-    let unchangeable = ["field is immutable", "cannot change roleRef", "updates to statefulset spec for fields other than"];
+    let unchangeable =
+        ["field is immutable", "cannot change roleRef", "updates to statefulset spec for fields other than"];
     if !unchangeable.iter().any(|words| said.contains(words)) {
         return None;
     }
-    let advice = "cannot be changed while the object is there: give the object another name, or delete it by hand first";
+    let advice =
+        "cannot be changed while the object is there: give the object another name, or delete it by hand first";
     Some(match REFUSED.captures(said) {
         Some(found) => format!("{} `{}`: `{}` {advice}", &found[1], &found[2], &found[3]),
         None => format!("a field {advice}; Helm says: {said}"),
@@ -116,7 +119,10 @@ mod tests {
                 "cannot: Deployment `web`: `spec.selector` cannot be changed while the object is there: give the object \
                  another name, or delete it by hand first",
             ),
-            ("coalesce.go:237: warning: x\nError: template: web/t.yaml:1:2: oops", "cannot: template: web/t.yaml:1:2: oops"),
+            (
+                "coalesce.go:237: warning: x\nError: template: web/t.yaml:1:2: oops",
+                "cannot: template: web/t.yaml:1:2: oops",
+            ),
             ("", "cannot: it printed nothing"),
         ];
         for (stderr, sentence) in cases {

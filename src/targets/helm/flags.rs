@@ -3,7 +3,8 @@
 const WATCHED: &str = "piton watches the rollout itself, and sooner: a broken pod ends it within seconds";
 const OURS: &str = "piton sets it";
 const CLUSTER: &str = "the cluster is named under `cluster`, and checked before anything is written";
-const FROM_THE_TREE: &str = "the values would come from Helm's memory and not from the tree, so going back would not restore them";
+const FROM_THE_TREE: &str =
+    "the values would come from Helm's memory and not from the tree, so going back would not restore them";
 
 /// Flags by their long name, and what to do without them.
 const REFUSED: [(&str, &str); 36] = [
@@ -11,7 +12,10 @@ const REFUSED: [(&str, &str); 36] = [
     ("--wait-for-jobs", WATCHED),
     ("--atomic", "the way back is the last known-good tree, which piton takes itself"),
     ("--rollback-on-failure", "the way back is the last known-good tree, which piton takes itself"),
-    ("--cleanup-on-fail", "it deletes objects that the release before may need; the way back removes what is left over"),
+    (
+        "--cleanup-on-fail",
+        "it deletes objects that the release before may need; the way back removes what is left over",
+    ),
     ("--timeout", "write `within`"),
     ("--dry-run", OURS),
     ("--hide-secret", OURS),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde::Deserialize;
 use serde_json::Value;
@@ -77,18 +77,20 @@ pub fn runs_pods(id: &ObjectId) -> bool {
 
 /// How these objects are before anything is done; those that are not there are left out.
 pub async fn marks(cluster: &Cluster, ids: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, Mark> {
-    let look = |id: ObjectId| async move {
-        let found = cluster.api(&id).await.ok()?.get_opt(&id.name).await.ok()??;
-        Some((id, Mark::of(&found)))
-    };
-    stream::iter(ids.iter().cloned()).map(look).buffer_unordered(AT_ONCE).filter_map(|found| async { found }).collect().await
+    let looks: Vec<_> = ids.iter().map(|id| mark(cluster, id).boxed()).collect();
+    let found: Vec<Option<(ObjectId, Mark)>> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+    found.into_iter().flatten().collect()
+}
+
+async fn mark(cluster: &Cluster, id: &ObjectId) -> Option<(ObjectId, Mark)> {
+    let found = cluster.api(id).await.ok()?.get_opt(&id.name).await.ok()??;
+    Some((id.clone(), Mark::of(&found)))
 }
 
 /// Asks the API server about each object and changes none: what validation, admission and quota refuse, a sentence each.
 pub async fn refusals(cluster: &Cluster, objects: &[Value], namespace: &str) -> Result<Vec<String>, KubeError> {
-    let ask = |object: Value| async move { refusal(cluster, &object, namespace).await };
-    let asked: Vec<Result<Option<String>, KubeError>> =
-        stream::iter(objects.to_vec()).map(ask).buffered(AT_ONCE).collect().await;
+    let questions: Vec<_> = objects.iter().map(|object| refusal(cluster, object, namespace).boxed()).collect();
+    let asked: Vec<Result<Option<String>, KubeError>> = stream::iter(questions).buffered(AT_ONCE).collect().await;
     asked.into_iter().filter_map(Result::transpose).collect()
 }
 

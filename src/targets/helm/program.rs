@@ -49,7 +49,8 @@ pub struct Upgrade<'a> {
 
 impl Helm {
     pub fn new(config: &Config) -> Helm {
-        let surroundings = SURROUNDINGS.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+        let surroundings =
+            SURROUNDINGS.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
         Helm {
             program: config.program.clone(),
             env: surroundings.chain(config.env.clone()).collect(),
@@ -93,7 +94,8 @@ impl Helm {
         // What is printed before the release is a warning.
         let json = ran.stdout.find("{\"name\"").map_or("", |at| &ran.stdout[at..]);
         let mut releases = serde_json::Deserializer::from_str(json).into_iter::<serde_json::Value>();
-        let manifest = releases.next().and_then(Result::ok).and_then(|release| release["manifest"].as_str().map(str::to_owned));
+        let manifest =
+            releases.next().and_then(Result::ok).and_then(|release| release["manifest"].as_str().map(str::to_owned));
         manifest.ok_or_else(|| {
             let what = format!("cannot read what `helm upgrade --dry-run` printed for {}", upgrade.unit);
             TargetError::World { what, source: None }

@@ -68,12 +68,11 @@ impl Record {
         Ok(self.map().await?.map(|map| self.known(&map)).unwrap_or_default())
     }
 
-    /// Refuses a runner that comes too late, and changes nothing.
-    pub async fn check(&self, fence: u64) -> Result<(), TargetError> {
-        match self.map().await? {
-            Some(map) => not_older(&map, fence),
-            None => Ok(()),
-        }
+    /// What is known, for a runner that does not come too late; nothing is changed.
+    pub async fn check(&self, fence: u64) -> Result<Known, TargetError> {
+        let Some(map) = self.map().await? else { return Ok(Known::default()) };
+        not_older(&map, fence)?;
+        Ok(self.known(&map))
     }
 
     /// Writes what is known, unless a newer lease acts here. The namespace must be there.

@@ -9,7 +9,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, ResourceExt,
     api::{ListParams, ObjectMeta, PartialObjectMeta, PostParams},
-    runtime::{WatchStreamExt, metadata_watcher, watcher},
+    runtime::{WatchStreamExt, watcher},
 };
 use serde_json::Value;
 
@@ -24,6 +24,8 @@ pub const TREE_LABEL: &str = "piton.dev/tree";
 /// The revisions of one Helm release.
 pub struct Storage {
     secrets: Api<Secret>,
+    /// The same without their content, which may be large.
+    metas: Api<PartialObjectMeta<Secret>>,
     release: String,
 }
 
@@ -98,7 +100,12 @@ impl Status {
 
 impl Storage {
     pub fn new(cluster: &Cluster, namespace: &str, release: &str) -> Storage {
-        Storage { secrets: Api::namespaced(cluster.client.clone(), namespace), release: release.to_owned() }
+        let (secrets, metas) = (cluster.client.clone(), cluster.client.clone());
+        Storage {
+            secrets: Api::namespaced(secrets, namespace),
+            metas: Api::namespaced(metas, namespace),
+            release: release.to_owned(),
+        }
     }
 
     /// All revisions that Helm still knows, oldest first.
@@ -113,12 +120,11 @@ impl Storage {
     /// Waits for a revision after this one.
     pub async fn next_after(&self, number: u64) -> Result<Revision> {
         let config = watcher::Config::default().labels(&self.selector());
-        let stream = metadata_watcher(self.secrets.clone(), config).default_backoff().applied_objects();
+        let stream = watcher(self.metas.clone(), config).default_backoff().applied_objects();
         let mut stream = std::pin::pin!(stream);
         loop {
             // A watch that breaks is begun again by the stream itself.
             let Ok(Some(item)) = stream.try_next().await else { continue };
-            let item: PartialObjectMeta<Secret> = item;
             if let Some(found) = revision(&item.metadata).filter(|revision| revision.number > number) {
                 return Ok(found);
             }
