@@ -188,12 +188,17 @@ async fn has_event(cluster: &Cluster, namespace: &str, pod: &str, message: &str)
 fn seen(status: &Value, expected: &[(&str, &str)]) -> Result<(), String> {
     for (place, wanted) in expected {
         let found = status.pointer(place).unwrap_or(&Value::Null);
-        let holds = found.as_str().map_or_else(|| found.to_string() == *wanted, |text| text.contains(wanted));
+        let holds = found.as_str().map_or_else(|| *found == plain(wanted), |text| text.contains(wanted));
         if !holds {
             return Err(format!("{place} is {found} and not {wanted} in {status}"));
         }
     }
     Ok(())
+}
+
+/// A number, `true`, `false` or `null`.
+fn plain(text: &str) -> Value {
+    text.parse().expect("a plain value")
 }
 
 const DEPLOYMENT: &str = "
