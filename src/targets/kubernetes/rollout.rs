@@ -11,11 +11,15 @@ use crate::{
 /// How a rollout ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
-    Ready { note: String },
+    Ready {
+        note: String,
+    },
     /// The first thing that was found broken.
     Broken(Box<Trouble>),
     /// The time is over; what was still missing.
-    TimeOut { missing: Vec<(ObjectId, String)> },
+    TimeOut {
+        missing: Vec<(ObjectId, String)>,
+    },
 }
 
 /// Watches until the end. Uses watches, not polls; lives through an API server that is away for a while.
