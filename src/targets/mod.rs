@@ -2,6 +2,7 @@
 
 mod checkouts;
 pub mod command;
+mod compare;
 pub mod kubernetes;
 pub mod process;
 mod progress;
