@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::{
     engine::{Next, Setup, State, next},
     model::{
-        Actor, AttemptId, CommitId, ComponentName, Difference, DriftEnd, Effect, Ending, Event, Freeze, GateName, GateSpec,
-        Guard, Lease, Limits, OnFail, Plan, PlanKind, Portion, Quarantine, Quarantined, Reading, Rehearsal, Release, Rule, Saw, Share, Span, Stamp,
-        Step, TreeId, Version, WatchSpec, What,
+        Actor, AttemptId, CommitId, ComponentName, Difference, DriftEnd, Effect, Ending, Event, Freeze, GateName,
+        GateSpec, Guard, Lease, Limits, OnFail, Plan, PlanKind, Portion, Quarantine, Quarantined, Reading, Rehearsal,
+        Release, Rule, Saw, Share, Span, Stamp, Step, TreeId, Version, WatchSpec, What,
     },
 };
 
@@ -324,7 +324,10 @@ impl Tale {
             Effect::Rehearse { release } => {
                 let blind = if kind { None } else { Some(why) };
                 let obstacles = self.obstacles.clone();
-                What::Rehearsed { tree: release.tree, rehearsal: Rehearsal { obstacles, blind, ..Rehearsal::default() } }
+                What::Rehearsed {
+                    tree: release.tree,
+                    rehearsal: Rehearsal { obstacles, blind, ..Rehearsal::default() },
+                }
             }
         }
     }
