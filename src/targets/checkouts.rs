@@ -70,7 +70,7 @@ fn mend(site: &Site, dir: &Path, tree: &TreeId) -> Result<(), TargetError> {
     if changed.is_empty() {
         return Ok(());
     }
-    let fresh = beside(dir, "new");
+    let fresh = beside(dir, "mend");
     remove_if_there(fs::remove_dir_all(&fresh)).map_err(|error| cannot("clear", &fresh, error))?;
     site.trees.checkout(tree, &fresh)?;
     let put_back = || {
