@@ -15,7 +15,9 @@ use crate::{
 };
 
 pub use describe::describe;
-pub use git::{CheckoutError, GitLedger, Repository, RepositoryError, Settings, SignError, Signers};
+pub use git::{
+    CheckoutError, GitLedger, Proposal, Proposed, Repository, RepositoryError, Settings, SignError, Signers,
+};
 pub use memory::{Fault, MemoryLedger, MemoryTrees};
 
 /// The shared record of every environment.

@@ -6,6 +6,7 @@ mod look;
 mod push;
 mod repository;
 mod sign;
+mod source;
 mod trees;
 mod turn;
 mod write;
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 pub use checkout::CheckoutError;
 pub use repository::{FETCH_TIMEOUT, READ_TIMEOUT, Repository, RepositoryError};
 pub use sign::{SignError, Signers};
+pub use source::{Proposal, Proposed};
 
 use super::{Appended, Durability, Entry, Ledger, LedgerError, Opened, Page};
 use crate::model::{CommitId, EnvironmentName, Span};
