@@ -19,7 +19,7 @@ pub use self::{
     network::{endpoints, is_served},
     read::is_observed,
     trouble::{Blame, LOG_LINES_MAX, Trouble},
-    workloads::refused,
+    workloads::refusal,
 };
 use crate::clients::kube::ObjectId;
 
