@@ -254,6 +254,7 @@ fn target(state_dir: &Path) -> Result<Process, Box<dyn std::error::Error>> {
         state_dir: state_dir.to_owned(),
         trees: Arc::new(Sample),
         program: program.into(),
+        progress: piton::targets::Progress::default(),
     };
     Ok(Process::new(&config, site)?)
 }

@@ -175,6 +175,11 @@ impl From<PlanError> for Failure {
                 "commit a change that takes it back, or end it: `piton quarantine {} --end --in ENV --reason \"…\"`",
                 commit.short()
             )),
+            PlanError::Invariant { .. } => Failure::refused("invariant", message)
+                .hint("change the values, or the invariant in the pipeline file; `piton explain invariant` says more"),
+            PlanError::InvariantUnread { source, .. } => {
+                Failure { hint: source.hint(), ..Failure::new(USAGE, "invariant", message) }
+            }
             PlanError::Trees(_) => Failure::new(TRY_AGAIN, "git", message),
         }
     }

@@ -43,7 +43,11 @@ pub(super) fn find(tree: &Tree<'_>, path: &Path, follow: Follow) -> Result<Trail
 /// The text of the value; `None` where the key is there and nothing behind it.
 pub(super) fn read(format: Format, text: &str, path: &Path) -> Result<Option<String>, Why> {
     let tree = parse(format, text)?;
-    let target = find(&tree, path, Follow::Aliases)?.target();
+    scalar(&tree, find(&tree, path, Follow::Aliases)?.target())
+}
+
+/// The text of a node that is a single value.
+pub(super) fn scalar(tree: &Tree<'_>, target: usize) -> Result<Option<String>, Why> {
     match &tree.nodes[target].shape {
         Shape::Scalar { .. } if tree.is_null(target) => Ok(None),
         Shape::Scalar { text, style } => Ok(Some(content(text, *style).to_owned())),

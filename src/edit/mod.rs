@@ -13,6 +13,7 @@ mod pattern;
 mod refusal;
 mod requirements;
 mod scalar;
+mod selector;
 mod toml;
 mod tree;
 mod yaml;
@@ -21,6 +22,7 @@ pub use format::Format;
 pub use nearest::nearest;
 pub use path::Path;
 pub use refusal::{EditError, Why};
+pub use selector::{Selected, Selector, select};
 
 use crate::model::Version;
 

@@ -70,6 +70,10 @@ impl Trail {
     pub(super) fn target(&self) -> usize {
         *self.nodes.last().expect("a trail starts at a root")
     }
+
+    pub(super) fn root(&self) -> usize {
+        *self.nodes.first().expect("a trail starts at a root")
+    }
 }
 
 /// Whether a lookup may go through aliases and merge keys: reading may, changing may not.
@@ -104,6 +108,16 @@ impl<'a> Tree<'a> {
     /// Key and value of every entry of a map.
     pub(super) fn entries(&self, id: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.children(id).step_by(2).map(|key| (key, self.nodes[key].end))
+    }
+
+    /// The same where it is a map.
+    pub(super) fn entries_of_map(&self, id: usize) -> Option<impl Iterator<Item = (usize, usize)> + '_> {
+        matches!(self.nodes[id].shape, Shape::Map { .. }).then(|| self.entries(id))
+    }
+
+    /// The items where it is a list.
+    pub(super) fn items_of_list(&self, id: usize) -> Option<impl Iterator<Item = usize> + '_> {
+        matches!(self.nodes[id].shape, Shape::List { .. }).then(|| self.children(id))
     }
 
     pub(super) fn text(&self, id: usize) -> Option<&str> {

@@ -9,7 +9,8 @@ mod time;
 
 pub use event::{Cause, Effect, Ending, Event, Notice, Urgency, What};
 pub use names::{
-    Actor, AttemptId, CommitId, ComponentName, EnvironmentName, GateName, NameError, PipelineName, TreeId, Version,
+    Actor, AttemptId, CommitId, ComponentName, EnvironmentName, GateName, InvariantName, NameError, PipelineName,
+    TreeId, Version,
 };
 pub use plan::{
     Bump, FileChange, GateSpec, Held, HeldBy, Limits, OnFail, Plan, PlanKind, Portion, Release, Rule, Share, Step,

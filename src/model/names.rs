@@ -139,6 +139,10 @@ word!(
     GateName, "gate name", check_name
 );
 word!(
+    /// The name of an invariant: what must hold of every release that goes into an environment.
+    InvariantName, "invariant name", check_name
+);
+word!(
     /// A component's value, mostly a version; any text on one line.
     Version, "version", check_version
 );

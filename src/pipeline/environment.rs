@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     ChannelSpec, Environment, Fault, Kind, Kinds, Node, Pace, Splits, TargetSpec, canary, forms,
     gates::{self, Gates},
+    invariants,
     section::{Faults, Section},
     words::remedy,
 };
@@ -69,6 +70,7 @@ pub(super) fn environment(
         proof: gates.after,
         gates: gates.specs,
         canary,
+        invariants: invariants::invariants(&section),
         bake,
         watch,
         limits,

@@ -131,6 +131,23 @@ const TOPICS: &[Topic] = &[
         kinds: None,
     },
     Topic {
+        name: "invariant",
+        about: "what must hold of every release, said of values in its files",
+        help: "An invariant stands under `invariants` of an environment, by name. One with `last` is about `waves`: \
+               exactly these members are the last one. The others are about numbers at a place in a file, held against \
+               bounds: `all` of them, their `sum`, `min` or `max`; `[*]` in a path is every entry or item there, and \
+               `true` counts as 1. A release that breaks one is refused when its plan is made, with the file, the \
+               place and the value. A step that would break one only because its commit is taken one component at a \
+               time takes the whole commit. Going back to what is known good asks no invariant.",
+        example: "defaults:\n  invariants:\n    somebody-serves:\n      file: config/prod.yaml\n      \
+                  path: federationRedirect.hosts[*].weight\n      all: { at_least: 0 }\n      \
+                  sum: { above: 0 }\n    prime-serves:\n      file: config/prod.yaml\n      \
+                  path: federationRedirect.hosts.gesis.weight\n      all: { above: 0 }\n    \
+                  # with waves:  prime-last: { last: [gesis] }\n",
+        keys: Some(forms::Invariant::json_schema),
+        kinds: None,
+    },
+    Topic {
         name: "signing",
         about: "signatures on environment branches",
         help: "With `allowed_signers`, piton acts on an environment only while the head of its branch is signed by one \

@@ -106,6 +106,8 @@ pub(super) struct Environment {
     canary: Option<Vec<CanaryStep>>,
     /// Members of the target (clusters, hubs), some at a time.
     waves: Option<Vec<Wave>>,
+    /// What must hold of every release and of the waves, by name; a release that breaks one is never begun.
+    invariants: Option<BTreeMap<String, Invariant>>,
     /// How long each canary step or wave is held while gates look. Default: `5m`.
     hold: Option<Span>,
     /// How long a release is under gates with all users on it before it is known good. Default: `10m`.
@@ -203,6 +205,42 @@ pub(super) struct Wave {
     members: Vec<String>,
     /// How long it is held.
     hold: Option<Span>,
+}
+
+/// What must hold of values in the files of a release, or of the order of the waves.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
+pub(super) struct Invariant {
+    /// Exactly these members are the last wave.
+    last: Option<Vec<String>>,
+    /// The file, relative to the root of the repository.
+    file: Option<String>,
+    /// Where in the file the values stand; `[*]` is every entry or item: `hosts[*].weight`.
+    path: Option<String>,
+    /// What a value that is not there counts as. Default: every value must be there.
+    absent: Option<f64>,
+    /// What each value must be; `true` counts as 1, `false` as 0.
+    all: Option<Bounds>,
+    /// What their sum must be.
+    sum: Option<Bounds>,
+    /// What the least of them must be.
+    min: Option<Bounds>,
+    /// What the greatest of them must be.
+    max: Option<Bounds>,
+}
+
+/// What a number must be; of several, all.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
+pub(super) struct Bounds {
+    above: Option<f64>,
+    below: Option<f64>,
+    at_least: Option<f64>,
+    at_most: Option<f64>,
+    is: Option<f64>,
+    is_not: Option<f64>,
 }
 
 /// How long the watch lasts, or with the gates that watch.

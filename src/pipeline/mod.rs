@@ -7,6 +7,7 @@ mod fault;
 mod forms;
 mod gates;
 mod graph;
+mod invariants;
 mod kind;
 mod node;
 mod parse;
@@ -23,6 +24,7 @@ use serde_json::Value;
 
 pub use explain::{ExplainError, examples, explain};
 pub use fault::{FAULTS_MAX, Fault, Located, Refusal};
+pub use invariants::{Bound, Invariant, Taken};
 pub use kind::{GateKind, Kind, Kinds, Splits, TargetKind, checked};
 pub use node::Node;
 pub use parse::parse;
@@ -89,6 +91,8 @@ pub struct Environment {
     pub gates: BTreeMap<GateName, GateSpec>,
     /// Portions with their holds, in order; the last is everyone.
     pub canary: Vec<(Portion, Span)>,
+    /// What must hold of every release before it is begun.
+    pub invariants: Vec<Invariant>,
     pub bake: Span,
     pub watch: WatchSpec,
     pub limits: Limits,

@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use serde::de::Error;
 
@@ -222,14 +225,16 @@ pub(super) fn file_in_repository(node: &Node) -> Result<String, Fault> {
 }
 
 fn path(node: &Node) -> Result<Path, Fault> {
+    path_like(node, "dependencies[name=hub].version")
+}
+
+/// A path, or what is written like one.
+pub(super) fn path_like<T: FromStr<Err = EditError>>(node: &Node, example: &str) -> Result<T, Fault> {
     let text: String = node.read()?;
     text.parse().map_err(|error| match error {
         EditError::Path { column, why, .. } => {
             let at = node.place_of_character(column);
-            Fault::new("this path cannot be followed")
-                .at(at)
-                .label(why)
-                .help("write it like `dependencies[name=hub].version`")
+            Fault::new("this path cannot be followed").at(at).label(why).help(format!("write it like `{example}`"))
         }
         error => node.fault(error.to_string()),
     })

@@ -1,13 +1,14 @@
 #![doc = include_str!("README.md")]
 
+mod invariants;
 mod wanted;
 
 use crate::{
     edit,
     engine::State,
     model::{
-        Actor, Bump, CommitId, ComponentName, EnvironmentName, FileChange, Held, Plan, PlanKind, Portion, Release,
-        Span, Stamp, Step, TreeId, Version,
+        Actor, Bump, CommitId, ComponentName, EnvironmentName, FileChange, Held, InvariantName, Plan, PlanKind,
+        Portion, Release, Span, Stamp, Step, TreeId, Version,
     },
     pipeline::{Environment, Pace, Pipeline},
 };
@@ -95,6 +96,14 @@ pub enum PlanError {
     Quarantined { component: ComponentName, version: Version, reason: String },
     #[error("the change of {} by commit {commit} is in quarantine ({reason})", files.join(", "))]
     QuarantinedContent { commit: CommitId, files: Vec<String>, reason: String },
+    #[error("release {} breaks the invariant `{invariant}`: {why}", tree.short())]
+    Invariant { invariant: InvariantName, why: String, tree: TreeId },
+    #[error("the invariant `{invariant}` cannot be checked")]
+    InvariantUnread {
+        invariant: InvariantName,
+        #[source]
+        source: edit::EditError,
+    },
     #[error(transparent)]
     Trees(#[from] TreesError),
 }
@@ -123,7 +132,14 @@ pub fn plan(context: &Context, commits: &[SourceCommit]) -> Result<Planned, Plan
             Err(error) => return Err(error),
         };
         if context.state.live.as_ref().is_none_or(|live| live.tree != wanted.tree) {
-            return Ok(Planned::Next(Box::new(make(context, commit, wanted, None)?)));
+            match keeping_invariants(context, commit, wanted) {
+                Ok(wanted) => return Ok(Planned::Next(Box::new(make(context, commit, wanted, None)?))),
+                Err(error @ (PlanError::Invariant { .. } | PlanError::InvariantUnread { .. })) => {
+                    kept_out = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
         }
         kept_out = None;
         held = wanted.held;
@@ -131,6 +147,28 @@ pub fn plan(context: &Context, commits: &[SourceCommit]) -> Result<Planned, Plan
     match kept_out {
         Some(error) => Err(error),
         None => Ok(Planned::UpToDate { held }),
+    }
+}
+
+/// What is wanted, when every invariant holds of it and of all that the commit brings: half of a commit is not begun when
+/// the other half may never follow. What only the half breaks, the whole may keep: a weight that goes from one member to
+/// another is two components in one commit.
+fn keeping_invariants(
+    context: &Context,
+    commit: &SourceCommit,
+    wanted: wanted::Wanted,
+) -> Result<wanted::Wanted, PlanError> {
+    let check = |tree| invariants::check(&context.environment.invariants, context.trees, tree);
+    if !wanted.later || context.environment.invariants.is_empty() {
+        return check(&wanted.tree).map(|()| wanted);
+    }
+    let environment = Environment { pace: Pace::Commit, ..context.environment.clone() };
+    let whole = wanted::wanted(&Context { environment: &environment, ..*context }, commit)?;
+    check(&whole.tree)?;
+    match check(&wanted.tree) {
+        Ok(()) => Ok(wanted),
+        Err(PlanError::Invariant { .. }) => Ok(whole),
+        Err(error) => Err(error),
     }
 }
 
@@ -150,6 +188,7 @@ pub fn jump(context: &Context, commit: &SourceCommit) -> Result<Planned, PlanErr
     if context.state.live.as_ref().is_some_and(|live| live.tree == wanted.tree) {
         return Ok(Planned::UpToDate { held: wanted.held });
     }
+    let wanted = keeping_invariants(&context, commit, wanted)?;
     Ok(Planned::Next(Box::new(make(&context, commit, wanted, Some(PlanKind::Jump))?)))
 }
 
@@ -162,6 +201,8 @@ pub fn without(
     let Some(live) = context.state.standing() else { return Ok(None) };
     let values = [(component.clone(), version.cloned())];
     let tree = wanted::compose(context.pipeline, context.trees, &live.tree, &values)?;
+    // One component's earlier value beside the others' is a release that nobody has proven yet.
+    invariants::check(&context.environment.invariants, context.trees, &tree)?;
     let versions = wanted::versions_in(context.pipeline, context.trees, &tree)?;
     Ok(Some(Release { tree, source: live.source.clone(), versions }))
 }

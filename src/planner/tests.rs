@@ -13,6 +13,8 @@ use crate::{
     versions::Order,
 };
 
+mod invariants;
+
 const NOW: Stamp = Stamp(1_000_000);
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -128,6 +130,7 @@ impl Desk {
             proof: Vec::new(),
             gates: BTreeMap::new(),
             canary: Vec::new(),
+            invariants: Vec::new(),
             bake: Span::minutes(10),
             watch: WatchSpec::default(),
             limits: Limits::default(),

@@ -230,7 +230,18 @@ fn the_schema_knows_every_key_and_kind() {
     has("/$defs/Environment/properties/canary");
     assert_eq!(has("/$defs/Environment/properties/target/anyOf/0/$ref"), "#/$defs/AnyTarget");
     for key in [
-        "after", "target", "pace", "gates", "waves", "hold", "bake", "watch", "deadline", "notify", "deploy",
+        "after",
+        "target",
+        "pace",
+        "gates",
+        "waves",
+        "invariants",
+        "hold",
+        "bake",
+        "watch",
+        "deadline",
+        "notify",
+        "deploy",
         "rollback",
     ] {
         has(&format!("/$defs/Environment/properties/{key}"));
