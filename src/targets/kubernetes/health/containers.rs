@@ -25,8 +25,8 @@ pub(super) fn trouble(pod: &Value, rule: &pods::Rule) -> Option<Health> {
 
 /// Why a pod that has failed did: the container that ended badly.
 pub(super) fn ended(pod: &Value) -> Option<Health> {
-    let all = items(&pod["status"]["initContainerStatuses"]).chain(items(&pod["status"]["containerStatuses"]));
-    let bad = all.filter(|c| number(&c["state"]["terminated"]["exitCode"]) != 0).next()?;
+    let mut all = items(&pod["status"]["initContainerStatuses"]).chain(items(&pod["status"]["containerStatuses"]));
+    let bad = all.find(|c| number(&c["state"]["terminated"]["exitCode"]) != 0)?;
     Some(Health::broken(of_exit(pod, bad, &bad["state"]["terminated"])))
 }
 
