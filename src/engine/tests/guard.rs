@@ -123,7 +123,9 @@ fn drift_can_be_accepted_adopted_and_dropped() {
     tale.play("wait 9m\n answer");
     assert_eq!(tale.state.drift.as_ref().map(|drift| drift.count), Some(1), "it was left alone only so long");
 
-    tale.play("adopt\n start 2\n look pre good\n answer\n > step 1 passed\n carry on\n = promoted\n watch on\n wait 2m");
+    tale.play(
+        "adopt\n start 2\n look pre good\n answer\n > step 1 passed\n carry on\n = promoted\n watch on\n wait 2m",
+    );
     tale.play("answer");
     assert!(tale.state.drift.is_some(), "adopted until the next release is live, not for ever");
 
@@ -197,10 +199,7 @@ fn a_tag_that_was_moved_is_noticed() {
     tale.write(rehearsed("sha256:a"));
     assert!(tale.state.obstacles(&tree).is_empty());
     tale.write(rehearsed("sha256:b"));
-    assert_eq!(
-        tale.state.obstacles(&tree),
-        ["`hub:1` led to sha256:a when it was deployed, and leads to sha256:b"]
-    );
+    assert_eq!(tale.state.obstacles(&tree), ["`hub:1` led to sha256:a when it was deployed, and leads to sha256:b"]);
     tale.write(rehearsed("sha256:a"));
     assert!(tale.state.obstacles(&tree).is_empty(), "it was moved back");
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::read::id;
-use crate::{clients::kube::ObjectId, targets::TargetError};
+use crate::{clients::kube::ObjectId, model::Blame, targets::TargetError};
 
 /// Lines of a container's log that a trouble carries at most.
 pub const LOG_LINES_MAX: usize = 10;
@@ -28,15 +28,8 @@ pub struct Trouble {
     pub pod: Option<String>,
     /// The last lines that the container wrote.
     pub log: Vec<String>,
+    /// A release at fault is kept out; a node that is gone, or a registry that does not answer, is not its doing.
     pub blame: Blame,
-}
-
-/// Whose fault a trouble is: a release at fault is kept out, the world around it is not the release's doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    Release,
-    /// A node that is gone, a quota that is used up, a registry that does not answer.
-    World,
 }
 
 impl Trouble {
@@ -84,7 +77,7 @@ impl Trouble {
     /// As the error of a target: the fault of the release, or of the world around it.
     pub fn into_error(self) -> TargetError {
         match self.blame {
-            Blame::Release => TargetError::Release(self.to_string()),
+            Blame::Release | Blame::Unknown => TargetError::Release(self.to_string()),
             Blame::World => TargetError::World { what: self.to_string(), source: None },
         }
     }

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     clients::kube::ObjectId,
-    targets::kubernetes::health::{self, Blame, Health, Trouble, pods},
+    model::Blame,
+    targets::kubernetes::health::{self, Health, Trouble, pods},
 };
 
 /// How long something that may mend itself is given: a registry that does not answer, a quota that is just used up.

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Config, eye::Eye, feed::Pace, judge::Judged, log};
 use crate::{
     clients::kube::{Cluster, ObjectId},
-    targets::kubernetes::health::Blame,
+    model::Blame,
 };
 
 /// Facts of a target: what of the release is visibly broken (empty when nothing is), that all is ready, and what is not.
@@ -139,7 +139,7 @@ impl Glance {
         match self {
             Glance::Well { note } => vec![broken(""), fact(READY, note)],
             Glance::Unsettled { why } => vec![broken(""), fact(UNSETTLED, why)],
-            Glance::Broken { why, blame: Blame::Release } => vec![broken(why)],
+            Glance::Broken { why, blame: Blame::Release | Blame::Unknown } => vec![broken(why)],
             Glance::Broken { why, blame: Blame::World } => vec![broken(""), fact(UNSETTLED, why)],
             Glance::Unknown { why: _ } => Vec::new(),
         }
