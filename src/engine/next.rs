@@ -217,7 +217,7 @@ fn check(state: &State, attempt: &Attempt, gates: &[GateName], now: Stamp, guard
 
 fn deploy(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
     let limits = &attempt.plan.limits;
-    if attempt.tries.failed >= limits.deploy_tries.max(1) {
+    if attempt.tries.hopeless || attempt.tries.failed >= limits.deploy_tries.max(1) {
         let cause = Cause::ApplyFailed { why: attempt.tries.why.clone() };
         return next.decisions.push(undo(state, attempt, cause, now));
     }
@@ -231,7 +231,7 @@ fn deploy(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
 fn shift(state: &State, attempt: &Attempt, to: &Portion, hold: Span, gates: &[GateName], now: Stamp, next: &mut Next) {
     let limits = &attempt.plan.limits;
     let Some(acted) = attempt.acted else {
-        if attempt.tries.failed >= limits.deploy_tries.max(1) {
+        if attempt.tries.hopeless || attempt.tries.failed >= limits.deploy_tries.max(1) {
             let cause = Cause::ShiftFailed { why: attempt.tries.why.clone() };
             return next.decisions.push(undo(state, attempt, cause, now));
         }
