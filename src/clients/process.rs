@@ -64,7 +64,7 @@ pub struct Program {
     pub inherit_env: bool,
     pub input: Vec<u8>,
     pub timeout: Span,
-    /// How much of the end of each output stream is kept.
+    /// What is kept of each output stream, at its end; the rest is counted.
     pub output_kept_bytes: usize,
 }
 
@@ -89,7 +89,7 @@ pub fn kept_environment() -> impl Iterator<Item = (&'static str, String)> {
     KEPT_VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)))
 }
 
-/// What is usually kept of each output stream, at its end; the rest is counted.
+/// What is kept of each output stream where nothing else is said.
 pub const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
 
 /// How a program ended.
@@ -255,7 +255,7 @@ impl Drop for Group {
 }
 
 /// Reads to the end and keeps the last part.
-async fn tail(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
+async fn tail(stream: Option<impl AsyncRead + Unpin>, kept_bytes: usize) -> Vec<u8> {
     let Some(mut stream) = stream else { return Vec::new() };
     let mut kept = Vec::new();
     let mut chunk = vec![0; 16 * 1024];
@@ -265,14 +265,14 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Vec<u8> {
             break;
         }
         kept.extend_from_slice(&chunk[..n]);
-        if kept.len() > limit.saturating_mul(2) {
-            let cut = kept.len() - limit;
+        if kept.len() > 2 * kept_bytes {
+            let cut = kept.len() - kept_bytes;
             kept.drain(..cut);
             dropped += cut;
         }
     }
-    if kept.len() > limit {
-        let cut = kept.len() - limit;
+    if kept.len() > kept_bytes {
+        let cut = kept.len() - kept_bytes;
         kept.drain(..cut);
         dropped += cut;
     }
