@@ -18,7 +18,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-pub use self::config::Config;
+pub use self::{cluster::ClusterConfig, config::Config};
 use self::{
     config::Unit,
     deploy::{Deploy, Way},
@@ -271,7 +271,7 @@ fn each<'a, T>(of: impl Iterator<Item = BoxFuture<'a, T>>) -> Vec<BoxFuture<'a, 
 }
 
 /// The notes, or the first error with the sentences of the others.
-fn all_or_first(ended: Vec<Result<String, TargetError>>) -> Result<String, TargetError> {
+pub(super) fn all_or_first(ended: Vec<Result<String, TargetError>>) -> Result<String, TargetError> {
     let (good, bad): (Vec<_>, Vec<_>) = ended.into_iter().partition(Result::is_ok);
     let mut errors = bad.into_iter().filter_map(Result::err);
     let Some(first) = errors.next() else {
