@@ -80,7 +80,7 @@ fn splits(config: &Value) -> Splits {
     // The configuration was checked before; one that was not splits nothing.
     let config: Option<Config> = serde_json::from_value(config.clone()).ok();
     let by_share = config.as_ref().is_some_and(|config| config.weight.is_some());
-    Splits { by_share, members: config.map(|config| config.members).unwrap_or_default() }
+    Splits { by_share, members: config.map(|config| config.members).unwrap_or_default(), ..Splits::default() }
 }
 
 /// A target that is reached by commands.

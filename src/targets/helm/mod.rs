@@ -101,7 +101,7 @@ fn splits(config: &Value) -> Splits {
     // The configuration was checked before; one that was not splits nothing.
     let config: Option<Config> = serde_json::from_value(config.clone()).ok();
     let members = config.map(|config| config.members).unwrap_or_default();
-    Splits { by_share: false, members: members.into_iter().map(|member| member.name).collect() }
+    Splits { members: members.into_iter().map(|member| member.name).collect(), ..Splits::default() }
 }
 
 /// A target that is one or more Helm releases.
