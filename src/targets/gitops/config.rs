@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,8 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterConfig>,
     /// Several of these, each with a branch of its own, that can be moved one after the other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub members: Vec<Member>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, Member>,
     /// Asks the tool to look at once, by an annotation.
     #[serde(default = "yes")]
     pub nudge: bool,
@@ -39,7 +39,6 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    pub name: String,
     pub branch: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<Name>,
@@ -116,16 +115,13 @@ impl Config {
             return Err("with `members`, each has its own `branch` and object; leave them out above".to_owned());
         }
         let mut units: Vec<Unit> = Vec::new();
-        for member in &self.members {
+        for (name, member) in &self.members {
             let of = [&member.application, &member.kustomization, &member.helmrelease];
             let cluster = member.cluster.as_ref().or(self.cluster.as_ref());
-            let next = unit(Some(&member.name), &member.branch, of, cluster)?;
-            if units.iter().any(|unit| unit.member == next.member) {
-                return Err(format!("member `{}` is named twice", member.name));
-            }
+            let next = unit(Some(name), &member.branch, of, cluster)?;
             if let Some(same) = units.iter().find(|unit| unit.branch == next.branch) {
                 let other = same.member.as_deref().unwrap_or_default();
-                let (name, branch) = (&member.name, &member.branch);
+                let branch = &member.branch;
                 return Err(format!(
                     "members `{other}` and `{name}` share the branch `{branch}`, so they cannot be moved apart"
                 ));

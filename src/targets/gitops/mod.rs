@@ -82,7 +82,7 @@ fn splits(config: &Value) -> Splits {
     // The configuration was checked before; one that was not splits nothing.
     let config: Option<Config> = serde_json::from_value(config.clone()).ok();
     let members = config.map(|config| config.members).unwrap_or_default();
-    Splits { by_share: false, members: members.into_iter().map(|member| member.name).collect(), ..Splits::default() }
+    Splits { by_share: false, members: members.into_keys().collect(), ..Splits::default() }
 }
 
 /// A target that is one or more branches, each with an object that follows it.
