@@ -12,8 +12,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-pub use self::config::Config;
 use self::memory::{Held, Memory};
+pub use self::{config::Config, live::shares_of};
 use super::{Act, Done, Entry, Live, Site, Target, TargetError, checkouts, template};
 use crate::{
     clients::process::{Program, Ran, RanEnding, last_lines},
