@@ -90,7 +90,8 @@ impl Stand<'_> {
     /// How many pods a share needs, of those that stable really has: an autoscaler's number, not the manifest's.
     async fn pods_for(&self, canary: &Value, share: Share) -> Result<u32, TargetError> {
         let stable = self.stable().await?;
-        let stable = stable.ok_or_else(|| super::missing(&self.stable_id(), "there is nothing to measure a share by"))?;
+        let stable =
+            stable.ok_or_else(|| super::missing(&self.stable_id(), "there is nothing to measure a share by"))?;
         let base = base_of(canary).max(replicas_of(&stable));
         Ok(match &self.track.router {
             Router::Replicas if share != Share::WHOLE => replicas::joined(replicas_of(&stable), share),
@@ -238,10 +239,18 @@ impl Stand<'_> {
     /// The rollout is over, and the router's list of endpoints has so many of them.
     pub async fn wait_ready(&self, release: &Release, pods: u32) -> Result<(), TargetError> {
         let canary = self.canary_id();
-        match rollout::watch(self.hand.cluster, std::slice::from_ref(&canary), self.within, self.progress).await {
+        match rollout::watch(
+            self.hand.cluster,
+            std::slice::from_ref(&canary),
+            &rollout::Config::within(crate::model::Span(self.within.as_millis() as u64)),
+            self.progress,
+        )
+        .await
+        {
             Ended::Ready { .. } => {}
-            Ended::Broken(trouble) => return Err(TargetError::from(*trouble)),
-            Ended::TimeOut { missing } => return Err(late(&missing)),
+            Ended::Broken(trouble) => return Err(trouble.into_error()),
+            Ended::Unknown { why } => return Err(wrong(why)),
+            Ended::TimeOut { missing, after: _ } => return Err(late(&missing)),
         }
         match self.canary_service() {
             Some(service) => {

@@ -94,12 +94,7 @@ impl Canary<'_> {
     }
 
     /// Gives the canary a share of the users, after it is ready for them; up to all of them.
-    pub async fn shift(
-        &self,
-        release: &Release,
-        manifests: &[Manifest],
-        share: Share,
-    ) -> Result<String, TargetError> {
+    pub async fn shift(&self, release: &Release, manifests: &[Manifest], share: Share) -> Result<String, TargetError> {
         // All are ready before the first moves: a release is moved as a whole.
         let stands = self.stands();
         let mut notes = Vec::new();
@@ -135,7 +130,7 @@ impl Canary<'_> {
         let mut notes = Vec::new();
         // First all users, then the rest: what is cleaned up can wait.
         for stand in &stands {
-            notes.extend(stand.users_back().await?);
+            notes.extend(stand.users_back().await?.notes);
         }
         for stand in &stands {
             stand.take_down().await?;
