@@ -3,8 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     ChannelSpec, Environment, Fault, Kind, Kinds, Node, Pace, Splits, TargetSpec, canary, forms,
     gates::{self, Gates},
-    guard,
-    invariants,
+    guard, invariants,
     section::{Faults, Section},
     words::remedy,
 };

@@ -34,7 +34,9 @@ pub use words::nearest;
 
 use crate::{
     edit,
-    model::{ComponentName, EnvironmentName, GateName, GateSpec, Guard, Limits, PipelineName, Portion, Span, WatchSpec},
+    model::{
+        ComponentName, EnvironmentName, GateName, GateSpec, Guard, Limits, PipelineName, Portion, Span, WatchSpec,
+    },
     versions,
 };
 

@@ -9,15 +9,15 @@ pub fn compare(live: &Live, release: &Release) -> Vec<Difference> {
         let share = Share::of_hundredths(hundredths.min(10_000)).unwrap_or_default();
         Some(share.to_string().into())
     };
-    let users = |tree: &crate::model::TreeId, wanted: u16, live: u16| {
-        Difference { wanted: share(wanted), live: share(live), ..difference("release", tree.short(), "users") }
+    let users = |tree: &crate::model::TreeId, wanted: u16, live: u16| Difference {
+        wanted: share(wanted),
+        live: share(live),
+        ..difference("release", tree.short(), "users")
     };
     let mut differences = Vec::new();
     match live.releases.get(&release.tree) {
-        None => differences.push(Difference {
-            wanted: Some("up".into()),
-            ..difference("release", release.tree.short(), "")
-        }),
+        None => differences
+            .push(Difference { wanted: Some("up".into()), ..difference("release", release.tree.short(), "") }),
         Some(10_000) => {}
         Some(had) => differences.push(users(&release.tree, 10_000, *had)),
     }

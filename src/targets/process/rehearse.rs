@@ -83,7 +83,8 @@ fn missing_programs(config: &Config, fresh: &Path, built: &Path) -> Vec<String> 
 }
 
 fn is_there(program: &str, dir: &Path) -> bool {
-    let runs = |path: PathBuf| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let runs =
+        |path: PathBuf| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     if program.contains('/') {
         return runs(dir.join(program));
     }
