@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 pub mod canary;
+pub mod drift;
 pub mod health;
 pub mod manifest;
 pub mod rollout;
