@@ -16,7 +16,7 @@ use crate::{
 
 pub use describe::describe;
 pub use git::{
-    CheckoutError, GitLedger, Proposal, Proposed, Repository, RepositoryError, Settings, SignError, Signers,
+    CheckoutError, GitLedger, Proposal, Proposed, Put, Repository, RepositoryError, Settings, SignError, Signers, Tip,
 };
 pub use memory::{Fault, MemoryLedger, MemoryTrees};
 

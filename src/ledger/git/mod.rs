@@ -3,6 +3,7 @@
 mod chain;
 mod checkout;
 mod look;
+mod publish;
 mod push;
 mod repository;
 mod sign;
@@ -22,6 +23,7 @@ use git2::Oid;
 use tokio::task::JoinHandle;
 
 pub use checkout::CheckoutError;
+pub use publish::{Put, Tip};
 pub use repository::{FETCH_TIMEOUT, READ_TIMEOUT, Repository, RepositoryError};
 pub use sign::{SignError, Signers};
 pub use source::{Proposal, Proposed};
