@@ -93,6 +93,15 @@ impl State {
             }
             What::RolledBack { attempt } => self.rolled_back(at, *attempt),
             What::Stuck { attempt, at: place, live, advice } => self.got_stuck(at, *attempt, place, live, advice),
+            What::LookedForDrift { tree, blind } => self.looked_for_drift(at, tree, blind.as_ref()),
+            What::Drifted { tree, differences, count } => self.drifted(at, tree, differences, *count),
+            What::DriftEnded { how } => self.drift_ended(at, how),
+            What::Rehearsed { tree, rehearsal } => self.rehearsed(at, tree, rehearsal),
+            What::WayBackWaived { attempt, reason } => {
+                if let Some(a) = self.attempt_mut(*attempt) {
+                    a.way_back_waived = Some(reason.clone());
+                }
+            }
             What::Told { notice } | What::TellFailed { notice, .. } => self.outbox.retain(|n| n.id != *notice),
         }
     }
@@ -145,6 +154,7 @@ impl State {
             approvals: Default::default(),
             extended: None,
             aborted: None,
+            way_back_waived: None,
             promoted: None,
         };
         attempt.mark_touched(at);
@@ -187,6 +197,7 @@ impl State {
             push_capped(&mut self.earlier_goods, before, GOODS_MAX);
         }
         self.live = Some(plan.release.clone());
+        self.seen_afresh();
         if plan.completes_source {
             self.source_done = Some(plan.release.source.clone());
         }
@@ -326,6 +337,7 @@ impl State {
         self.watch_again(r.to.as_ref());
         self.live = r.to;
         self.foreign = None;
+        self.seen_afresh();
         let ending = Ending::RolledBack { cause: r.cause, touched: true };
         self.last = Some(Ended { attempt: id, at, ending });
     }
@@ -388,7 +400,7 @@ impl State {
         self.last = Some(Ended { attempt: id, at, ending });
     }
 
-    fn notice(&mut self, at: Stamp, urgency: Urgency, text: String) {
+    pub(super) fn notice(&mut self, at: Stamp, urgency: Urgency, text: String) {
         self.notices += 1;
         push_capped(&mut self.outbox, Notice { id: self.notices, at, urgency, text }, OUTBOX_MAX);
     }

@@ -1,6 +1,9 @@
 //! One plain line per event, for whoever reads the branch with `git log`.
 
-use crate::model::{Cause, Quarantine, Quarantined, Release, Saw, Stamp, What};
+use crate::{
+    model::{Cause, Quarantine, Quarantined, Release, Saw, Stamp, What},
+    report,
+};
 
 /// What happened, on one line.
 pub fn describe(what: &What) -> String {
@@ -52,6 +55,11 @@ pub fn describe(what: &What) -> String {
         What::Stuck { attempt, at, live, advice } => {
             format!("{attempt} is stuck at {at}; live: {live}; advice: {advice}")
         }
+        What::LookedForDrift { .. }
+        | What::Drifted { .. }
+        | What::DriftEnded { .. }
+        | What::Rehearsed { .. }
+        | What::WayBackWaived { .. } => report::standing(what).unwrap_or_default(),
         What::Told { notice } => format!("told people, notice {notice}"),
         What::TellFailed { notice, why } => format!("could not tell people, notice {notice}: {why}"),
     }
@@ -113,5 +121,6 @@ fn cause(cause: &Cause) -> String {
         Cause::Investigated { after, gate, why } => format!("gate {gate} still bad after {after}: {why}"),
         Cause::Blind { after, gate, why } => format!("gate {gate} blind for {after}: {why}"),
         Cause::Ordered { reason } => reason.clone(),
+        Cause::Unseen { after, why } => format!("nothing could be seen for {after}: {why}"),
     }
 }

@@ -10,12 +10,10 @@ mod template;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 pub use self::progress::Progress;
+pub use crate::model::{Difference, Rehearsal, SourcePlace};
 use crate::{
-    model::{ComponentName, EnvironmentName, Portion, Release, Stamp, TreeId, Version},
+    model::{ComponentName, EnvironmentName, Portion, Release, TreeId, Version},
     pipeline::TargetKind,
 };
 
@@ -27,47 +25,33 @@ pub trait Target: Send + Sync {
     /// Looks at what is really live.
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>>;
 
+    /// What it can watch over while nothing happens.
+    fn sights(&self) -> Sights {
+        Sights::default()
+    }
+
     /// Compares what is live with the release that should be: every difference, by name. An empty list is a promise.
     fn drift<'a>(&'a self, _release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
         Box::pin(async { Err(unsupported("see drift")) })
     }
 
-    /// Tries whether the release could be deployed again, without doing it: what stands in the way, a sentence each.
-    fn rehearse<'a>(&'a self, _release: &'a Release) -> BoxFuture<'a, Result<Vec<String>, TargetError>> {
+    /// Tries whether the release could be deployed again, without doing it.
+    fn rehearse<'a>(&'a self, _release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
         Box::pin(async { Err(unsupported("rehearse a way back")) })
     }
 }
 
+/// What a target can see while nothing happens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sights {
+    /// `drift` can be asked.
+    pub drift: bool,
+    /// `rehearse` can be asked.
+    pub way_back: bool,
+}
+
 fn unsupported(what: &str) -> TargetError {
     TargetError::World { what: format!("this kind of target cannot {what}"), source: None }
-}
-
-/// One way in which live is not what the release says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
-    /// The object: `Deployment hub/web`.
-    pub object: String,
-    /// Where in it: `spec.replicas`; empty when all of the object is missing or too much.
-    pub field: String,
-    /// As the release says; `None`: not at all.
-    pub wanted: Option<Value>,
-    /// As it is; `None`: not there.
-    pub live: Option<Value>,
-    /// Who changed it last, as far as the target knows: a field manager, a user.
-    pub by: Option<String>,
-    pub at: Option<Stamp>,
-    /// Where the release says so, for a commit that adopts what is live: the file, and the path of the value in its document.
-    pub source: Option<SourcePlace>,
-}
-
-/// A value in a file of the release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourcePlace {
-    pub file: String,
-    /// Which of the file's YAML documents, from 0.
-    pub document: usize,
-    /// Keys and indices from the document's root, as text.
-    pub path: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
