@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod targets;
 
 // hands
+pub mod rack;
 pub mod runner;
 pub mod sample;
 pub mod simulate;

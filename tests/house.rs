@@ -8,12 +8,12 @@ use std::{
 use regex::Regex;
 
 /// A room may use only rooms above it.
-const ROOMS: [&str; 19] = [
+const ROOMS: [&str; 20] = [
     // words and thought
     "model", "edit", "versions", "pipeline", "judge", "engine", "planner", "commands", "report",
     // outside
     "clients", "ledger", "targets", "gates", "channels", // hands
-    "runner", "simulate", "sample", // doors
+    "runner", "rack", "simulate", "sample", // doors
     "cli", "main",
 ];
 

@@ -19,7 +19,6 @@ mod promote;
 mod quarantine;
 mod rollback;
 mod show;
-mod sockets;
 mod status;
 mod tick;
 mod unfreeze;

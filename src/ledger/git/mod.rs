@@ -2,6 +2,7 @@
 
 mod chain;
 mod checkout;
+mod glance;
 mod look;
 mod push;
 mod repository;
@@ -21,6 +22,7 @@ use git2::Oid;
 use tokio::task::JoinHandle;
 
 pub use checkout::CheckoutError;
+pub use glance::Glance;
 pub use repository::{FETCH_TIMEOUT, READ_TIMEOUT, Repository, RepositoryError};
 pub use sign::{SignError, Signers};
 
