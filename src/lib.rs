@@ -27,3 +27,4 @@ pub mod simulate;
 
 // doors
 pub mod cli;
+pub mod controller;

@@ -4,7 +4,8 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::LazyLock,
+    sync::{LazyLock, OnceLock},
+    time::{Duration, Instant},
 };
 
 use regex::Regex;
@@ -189,11 +190,35 @@ impl Git {
         );
         // The time that it may take begins with its turn.
         let _turn = AT_ONCE.acquire().await;
-        let mut ran = program.run().await?;
+        let began = Instant::now();
+        let ran = program.run().await;
+        if let (Some(observer), Some(operation)) = (OBSERVER.get(), operation(&name)) {
+            observer(operation, began.elapsed(), ran.as_ref().is_ok_and(Ran::succeeded));
+        }
+        let mut ran = ran?;
         ran.stdout = without_credentials(&ran.stdout);
         ran.stderr = without_credentials(&ran.stderr);
         let sentence = ran.sentence(&name);
         Ok(GitRan { ran, sentence })
+    }
+}
+
+/// Told of every use of the network: which, how long it took, and whether it succeeded.
+type Observer = Box<dyn Fn(&'static str, Duration, bool) + Send + Sync>;
+
+static OBSERVER: OnceLock<Observer> = OnceLock::new();
+
+/// Has every use of the network counted. There is one observer; a second one hears nothing.
+pub fn observe(observer: impl Fn(&'static str, Duration, bool) + Send + Sync + 'static) {
+    let _ = OBSERVER.set(Box::new(observer));
+}
+
+fn operation(name: &str) -> Option<&'static str> {
+    match name {
+        "git ls-remote" => Some("look"),
+        "git fetch" => Some("fetch"),
+        "git push" => Some("push"),
+        _ => None,
     }
 }
 

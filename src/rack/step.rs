@@ -71,15 +71,16 @@ pub async fn next_step(
     to: Option<&CommitId>,
     now: Stamp,
 ) -> Result<Planned, StepError> {
+    let commits = match to {
+        Some(commit) => vec![commit_of(repository, commit).await?],
+        None => waiting(repository, pipeline, state).await?,
+    };
     let upstream: Vec<(&EnvironmentName, &State)> = upstream.iter().map(|(name, state)| (name, state)).collect();
     let context = Context { pipeline, environment, state, upstream: &upstream, trees: repository, now };
-    match to {
-        Some(commit) => Ok(planner::jump(&context, &commit_of(repository, commit).await?)?),
-        None => {
-            let commits = waiting(repository, pipeline, state).await?;
-            Ok(planner::plan(&context, &commits)?)
-        }
-    }
+    Ok(match (to, commits.first()) {
+        (Some(_), Some(commit)) => planner::jump(&context, commit)?,
+        (Some(_), None) | (None, _) => planner::plan(&context, &commits)?,
+    })
 }
 
 /// The commit that a person means.

@@ -61,6 +61,14 @@ impl Glance {
         }
     }
 
+    /// All refs as they were seen last; nothing if they never were.
+    pub async fn seen(&self) -> BTreeMap<String, String> {
+        match self.0.seen.lock().await.as_ref() {
+            Some(Seen { refs: Ok(refs), .. }) => refs.clone(),
+            Some(Seen { refs: Err(_), .. }) | None => BTreeMap::new(),
+        }
+    }
+
     /// What was seen does not count any more: somebody knows better.
     pub async fn forget(&self) {
         *self.0.seen.lock().await = None;
