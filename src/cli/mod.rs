@@ -96,7 +96,7 @@ async fn dispatch(cli: Cli, voice: &Voice) -> Result<Answer, Failure> {
         Command::Edit(args) => edit::run(&args, voice),
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => demo::run(&common, &args, voice).await,
-        Command::Serve(args) => serve::run(&common, &args, stop_on_signals()).await,
+        Command::Serve(args) => serve::run(&common, &args, voice, stop_on_signals()).await,
         command => at_the_desk(&common, command, voice).await,
     }
 }

@@ -2,7 +2,10 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Answer, Failure};
+use super::{
+    answer::{Answer, Failure},
+    voice::Voice,
+};
 use crate::{
     commands::{Common, Serve},
     controller::{self, ServeError, Surroundings},
@@ -13,10 +16,12 @@ use crate::{
 const ACTOR: &str = "piton";
 
 /// `piton serve`
-pub async fn run(common: &Common, args: &Serve, stop: CancellationToken) -> Result<Answer, Failure> {
+pub async fn run(common: &Common, args: &Serve, voice: &Voice, stop: CancellationToken) -> Result<Answer, Failure> {
     let actor = Actor::new(common.actor.as_deref().unwrap_or(ACTOR)).map_err(|e| Failure::usage(e.to_string()))?;
     let program = std::env::current_exe().map_err(|e| Failure::world("cannot find this program", &e))?;
-    let surroundings = Surroundings { actor, state_dir: state_dir(common)?, program, stop };
+    let speaker = voice.clone();
+    let listening = Box::new(move |address| speaker.say(format!("serving on http://{address}")));
+    let surroundings = Surroundings { actor, state_dir: state_dir(common)?, program, stop, listening };
     controller::serve(args, surroundings).await?;
     Ok(Answer::done("stopped"))
 }

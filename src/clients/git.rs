@@ -175,7 +175,7 @@ impl Git {
             format!("git {}", arguments.iter().find(|a| !a.starts_with('-') && !a.contains('=')).map_or("", |a| a));
         let mut program = Program::new(std::iter::once("git".to_owned()).chain(arguments), timeout).in_dir(&self.dir);
         program.inherit_env = true;
-        program.output_bytes_kept = OUTPUT_BYTES_MAX;
+        program.output_kept_bytes = OUTPUT_BYTES_MAX;
         program.env = BTreeMap::from(
             [
                 ("GIT_DIR", self.git_dir.display().to_string()),

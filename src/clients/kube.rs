@@ -1,11 +1,6 @@
 //! Speaks to a Kubernetes API server: where it is, which cluster it really is, how its objects are named, and failures as sentences.
 
-use std::{
-    fmt,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{

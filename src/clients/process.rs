@@ -64,8 +64,8 @@ pub struct Program {
     pub inherit_env: bool,
     pub input: Vec<u8>,
     pub timeout: Span,
-    /// What is kept of each output stream, at its end.
-    pub output_bytes_kept: usize,
+    /// What is kept of each output stream, at its end; the rest is counted.
+    pub output_kept_bytes: usize,
 }
 
 /// Variables every program gets, when they are set: without them hardly any tool starts.
@@ -89,7 +89,7 @@ pub fn kept_environment() -> impl Iterator<Item = (&'static str, String)> {
     KEPT_VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)))
 }
 
-/// What is kept of each output stream unless more is asked for; the rest is counted.
+/// What is kept of each output stream where nothing else is said.
 pub const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
 
 /// How a program ended.
@@ -166,7 +166,7 @@ impl Program {
             inherit_env: false,
             input: Vec::new(),
             timeout,
-            output_bytes_kept: OUTPUT_KEPT_BYTES,
+            output_kept_bytes: OUTPUT_KEPT_BYTES,
         }
     }
 
@@ -193,8 +193,8 @@ impl Program {
                 let _ = stdin.write_all(&input).await;
             });
         }
-        let stdout = tokio::spawn(tail(child.stdout.take(), self.output_bytes_kept));
-        let stderr = tokio::spawn(tail(child.stderr.take(), self.output_bytes_kept));
+        let stdout = tokio::spawn(tail(child.stdout.take(), self.output_kept_bytes));
+        let stderr = tokio::spawn(tail(child.stderr.take(), self.output_kept_bytes));
         let waited = tokio::time::timeout(self.timeout.as_duration(), child.wait()).await;
         drop(group);
         let ending = match waited {
@@ -255,7 +255,7 @@ impl Drop for Group {
 }
 
 /// Reads to the end and keeps the last part.
-async fn tail(stream: Option<impl AsyncRead + Unpin>, bytes_kept: usize) -> Vec<u8> {
+async fn tail(stream: Option<impl AsyncRead + Unpin>, kept_bytes: usize) -> Vec<u8> {
     let Some(mut stream) = stream else { return Vec::new() };
     let mut kept = Vec::new();
     let mut chunk = vec![0; 16 * 1024];
@@ -265,14 +265,14 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>, bytes_kept: usize) -> Vec<
             break;
         }
         kept.extend_from_slice(&chunk[..n]);
-        if kept.len() > 2 * bytes_kept {
-            let cut = kept.len() - bytes_kept;
+        if kept.len() > 2 * kept_bytes {
+            let cut = kept.len() - kept_bytes;
             kept.drain(..cut);
             dropped += cut;
         }
     }
-    if kept.len() > bytes_kept {
-        let cut = kept.len() - bytes_kept;
+    if kept.len() > kept_bytes {
+        let cut = kept.len() - kept_bytes;
         kept.drain(..cut);
         dropped += cut;
     }

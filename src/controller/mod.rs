@@ -52,6 +52,8 @@ pub struct Surroundings {
     pub program: PathBuf,
     /// Cancelled by SIGTERM.
     pub stop: CancellationToken,
+    /// Told the address as soon as it is listened on.
+    pub listening: Box<dyn FnOnce(SocketAddr) + Send>,
 }
 
 /// Why the controller ended.
@@ -78,9 +80,10 @@ pub enum ServeError {
 /// Follows repositories and carries their environments on until the stop.
 pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), ServeError> {
     check(args)?;
-    let Surroundings { actor, state_dir, program, stop } = surroundings;
+    let Surroundings { actor, state_dir, program, stop, listening } = surroundings;
     let address = args.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
+    listening(listener.local_addr().unwrap_or(address));
     let me = runner::holder(actor).map_err(ServeError::Chance)?;
     let metrics = Metrics::new();
     let counted = metrics.clone();

@@ -52,9 +52,13 @@ fn shares(
         let fault = node.fault(format!("expected a list of shares, found {}", node.found()));
         faults.add(fault.help("`canary: [10%, 50%, 100%]`"));
     }
+    let unit = splits.map_or(1, |splits| splits.unit_hundredths.max(1));
     let mut steps: Vec<(Share, Span)> = Vec::new();
     for node in node.items() {
         let Some((share, hold, at)) = share_step(node, hold, faults) else { continue };
+        if !share.hundredths().is_multiple_of(unit) {
+            faults.add(too_fine(at, share, unit));
+        }
         match steps.last() {
             _ if share == Share::NONE => faults.add(at.fault("a step of 0% would try nothing")),
             Some((last, _)) if share <= *last => {
@@ -77,6 +81,17 @@ fn shares(
         faults.add(cannot_split(node, splits, kinds));
     }
     steps.into_iter().map(|(share, hold)| (Portion::Share(share), hold)).collect()
+}
+
+fn too_fine(node: &Node, share: Share, unit: u16) -> Fault {
+    let shown = |hundredths: u16| Share::of_hundredths(hundredths).unwrap_or(Share::WHOLE);
+    let below = share.hundredths() / unit * unit;
+    let nearest = match (below, below.saturating_add(unit)) {
+        (0, above) => format!("{}", shown(above)),
+        (below, above) => format!("{} or {}", shown(below), shown(above)),
+    };
+    let fault = node.fault(format!("this target moves users in steps of {}, not {share}", shown(unit)));
+    fault.help(format!("write {nearest}"))
 }
 
 fn share_step<'a>(node: &'a Node, hold: Span, faults: &'a Faults) -> Option<(Share, Span, &'a Node)> {

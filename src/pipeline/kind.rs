@@ -41,6 +41,8 @@ pub struct TargetKind {
 pub struct Splits {
     /// Any percentage.
     pub by_share: bool,
+    /// Shares must be whole multiples of so many hundredths of a percent; any with 0 or 1.
+    pub unit_hundredths: u16,
     /// These members, one or some at a time.
     pub members: Vec<String>,
 }

@@ -2,6 +2,7 @@
 
 mod checkouts;
 pub mod command;
+pub mod helm;
 pub mod kubernetes;
 pub mod process;
 mod progress;
@@ -128,7 +129,7 @@ pub struct Entry {
 }
 
 /// Every kind of target.
-pub const ALL: &[Entry] = &[process::ENTRY, command::ENTRY];
+pub const ALL: &[Entry] = &[process::ENTRY, command::ENTRY, helm::ENTRY];
 
 #[cfg(test)]
 mod tests {
@@ -141,6 +142,7 @@ mod tests {
         match kind {
             "process" => serde_json::from_value::<process::Config>(config).map(drop),
             "command" => serde_json::from_value::<command::Config>(config).map(drop),
+            "helm" => serde_json::from_value::<helm::Config>(config).map(drop),
             other => panic!("no such kind: {other}"),
         }
         .map_err(|error| error.to_string())

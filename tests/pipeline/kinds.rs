@@ -122,13 +122,13 @@ pub const ALL: Kinds<'static> = Kinds {
     targets: &[
         TargetKind {
             kind: kind!(Process, "process", "runs processes", "process: { command: [sleep, \"1\"] }"),
-            splits: |_| Splits { by_share: true, members: Vec::new() },
+            splits: |_| Splits { by_share: true, ..Splits::default() },
         },
         TargetKind {
             kind: kind!(Command, "command", "runs your own commands", "command: { apply: [./deploy.py] }"),
             splits: |with| {
                 let with: Command = serde_json::from_value(with.clone()).expect("it was checked");
-                Splits { by_share: false, members: with.members }
+                Splits { members: with.members, ..Splits::default() }
             },
         },
     ],

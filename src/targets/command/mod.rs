@@ -12,8 +12,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-pub use self::config::Config;
 use self::memory::{Held, Memory};
+pub use self::{config::Config, live::shares_of};
 use super::{Act, Done, Entry, Live, Site, Target, TargetError, checkouts, template};
 use crate::{
     clients::process::{Program, Ran, RanEnding, last_lines},
@@ -80,7 +80,7 @@ fn splits(config: &Value) -> Splits {
     // The configuration was checked before; one that was not splits nothing.
     let config: Option<Config> = serde_json::from_value(config.clone()).ok();
     let by_share = config.as_ref().is_some_and(|config| config.weight.is_some());
-    Splits { by_share, members: config.map(|config| config.members).unwrap_or_default() }
+    Splits { by_share, members: config.map(|config| config.members).unwrap_or_default(), ..Splits::default() }
 }
 
 /// A target that is reached by commands.

@@ -42,7 +42,7 @@ pub const ENTRY: Entry = Entry {
             check: checked::<Config>,
             schema: |generator| generator.subschema_for::<Config>(),
         },
-        splits: |_| Splits { by_share: true, members: Vec::new() },
+        splits: |_| Splits { by_share: true, ..Splits::default() },
     },
     build: |config, site| Ok(Box::new(Process::new(config, site)?)),
 };

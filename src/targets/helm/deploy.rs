@@ -1,0 +1,328 @@
+//! One release of the tree as one revision of one Helm release.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use super::{
+    HelmTarget, Place,
+    config::Unit,
+    failure, objects,
+    program::Upgrade,
+    record::{Deployed, Known},
+    storage::{Content, Revision, Status},
+    stuck,
+    watch::Shoulder,
+    world,
+};
+use crate::{
+    clients::{kube::ObjectId, process::Ran},
+    model::Release,
+    targets::{
+        TargetError, checkouts,
+        kubernetes::rollout::{self, Ended},
+        template,
+    },
+};
+
+/// Which way a deploy goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Forward,
+    /// To what was good: nothing that can be mended may stop it.
+    Back,
+}
+
+/// One unit on its way to one release.
+pub struct Deploy<'a> {
+    pub target: &'a HelmTarget,
+    pub unit: &'a Unit,
+    pub release: &'a Release,
+    pub fence: u64,
+    pub way: Way,
+}
+
+/// Everything about a deploy that is found out before Helm is started.
+struct Prepared {
+    dir: PathBuf,
+    chart: PathBuf,
+    /// The chart's digest and Helm's version.
+    with: String,
+    values: Vec<String>,
+    set: Vec<String>,
+}
+
+impl<'a> Deploy<'a> {
+    /// Whether the release could be deployed; nothing is changed.
+    pub async fn rehearse(self) -> Result<String, TargetError> {
+        let place = self.target.place(self.unit).await?;
+        let known = place.record.check(self.fence).await?;
+        let revisions = place.storage.revisions().await?;
+        if let Some(pending) = stuck::pending(&revisions).filter(|pending| !began(&known, pending)) {
+            return Err(stuck::explain(&place, self.unit, pending).await);
+        }
+        let prepared = self.prepare().await?;
+        let mut refused = Vec::new();
+        // With a revision of ours still open, Helm itself would refuse even to render; the deploy mends that first.
+        if stuck::pending(&revisions).is_none() {
+            let manifest = self.target.helm.render(&self.upgrade(&prepared)).await?;
+            let parsed = objects::parse(&manifest).map_err(TargetError::Release)?;
+            refused = objects::refusals(&place.cluster, &parsed, &self.unit.namespace)
+                .await
+                .map_err(|error| world("cannot ask the API server about the release", error))?;
+        }
+        match refused.is_empty() {
+            true => Ok(format!("{}: rendered {}", self.unit, prepared.with)),
+            false => Err(TargetError::Release(format!("{}: the cluster refuses {}", self.unit, refused.join("; ")))),
+        }
+    }
+
+    /// Deploys, and waits until all is ready or something is visibly broken.
+    pub async fn run(self) -> Result<String, TargetError> {
+        let until = Instant::now() + self.target.config.within.as_duration();
+        let place = self.target.place(self.unit).await?;
+        let known = place.record.check(self.fence).await?;
+        let revisions = place.storage.revisions().await?;
+        if let Some(note) = self.is_there(&place, &known, &revisions, until).await? {
+            return Ok(note);
+        }
+        let mended = self.mend(&place, &known, &revisions).await?;
+        let revisions = if mended.is_some() { place.storage.revisions().await? } else { revisions };
+        let replaced = stuck::rebase(&place, &revisions).await?;
+        let prepared = self.prepare().await?;
+        self.ensure_namespace(&place).await?;
+        let last = revisions.last().map_or(0, |revision| revision.number);
+        let doing = Deployed { tree: self.release.tree.clone(), revision: last + 1, with: prepared.with.clone() };
+        place.record.change(self.fence, |known| known.doing = Some(doing.clone())).await?;
+        self.say(format!("{}: upgrading with {}", self.unit, prepared.with));
+        self.helm(&place, &prepared, &revisions, until).await?;
+        let content = self.content(&place, last).await?;
+        let swept = self.sweep(&place, replaced.as_ref(), &content).await?;
+        self.wait_ready(&place, &content, until).await?;
+        let deployed = doing.clone();
+        place
+            .record
+            .change(self.fence, |known| *known = Known { deployed: Some(deployed.clone()), doing: None })
+            .await?;
+        let notes = [mended, Some(format!("revision {} with {}", doing.revision, prepared.with)), swept];
+        Ok(format!("{}: {}", self.unit, notes.into_iter().flatten().collect::<Vec<_>>().join("; ")))
+    }
+
+    /// The release is what was deployed last, and nothing was begun since: it only has to be ready.
+    async fn is_there(
+        &self,
+        place: &Place,
+        known: &Known,
+        revisions: &[Revision],
+        until: Instant,
+    ) -> Result<Option<String>, TargetError> {
+        let (Some(last), Some(deployed), None) = (revisions.last(), &known.deployed, &known.doing) else {
+            return Ok(None);
+        };
+        let same = deployed.tree == self.release.tree && deployed.revision == last.number;
+        if !same || last.status != Status::Deployed {
+            return Ok(None);
+        }
+        let ids = self.ids(place, &place.storage.content(last).await?).await;
+        let note = format!("{}: revision {} is there already", self.unit, last.number);
+        match rollout::watch(&place.cluster, &ids, left(until), &self.target.site.progress).await {
+            Ended::Ready { .. } => Ok(Some(note)),
+            // Somebody's hand may be in it; Helm puts it right if the chart can.
+            Ended::Broken(_) | Ended::TimeOut { .. } => Ok(None),
+        }
+    }
+
+    /// Ends a revision that a killed Helm left open, where that is ours to do.
+    async fn mend(&self, place: &Place, known: &Known, revisions: &[Revision]) -> Result<Option<String>, TargetError> {
+        let Some(pending) = stuck::pending(revisions) else { return Ok(None) };
+        match self.way {
+            Way::Forward if !began(known, pending) => Err(stuck::explain(place, self.unit, pending).await),
+            Way::Forward | Way::Back => stuck::end(place, pending).await.map(Some),
+        }
+    }
+
+    async fn prepare(&self) -> Result<Prepared, TargetError> {
+        let config = &self.target.config;
+        let site = &self.target.site;
+        let dir = checkouts::bring(site, &checkouts::Build::default(), &self.release.tree).await?;
+        let store = site.state_dir.join("charts");
+        let expand = |text: &str| self.expand(text);
+        let found =
+            super::charts::find(&self.target.helm, &config.chart, config.dependencies, &dir, &store, expand).await?;
+        let expanded = |texts: &[String]| texts.iter().map(|text| self.expand(text)).collect::<Result<Vec<_>, _>>();
+        let values = expanded(&self.unit.values)?;
+        if let Some(missing) = values.iter().find(|file| !dir.join(file).is_file()) {
+            return Err(TargetError::Release(format!("{}: the release has no values file `{missing}`", self.unit)));
+        }
+        let version = self.target.version().await?;
+        Ok(Prepared {
+            with: format!("chart {} by Helm {version}", found.digest),
+            chart: found.path,
+            values,
+            set: expanded(&self.unit.set)?,
+            dir,
+        })
+    }
+
+    fn upgrade<'b>(&'b self, prepared: &'b Prepared) -> Upgrade<'b> {
+        let (release, environment) = (&self.release, &self.target.site.environment);
+        Upgrade {
+            unit: self.unit,
+            chart: &prepared.chart,
+            dir: &prepared.dir,
+            values: prepared.values.clone(),
+            set: prepared.set.clone(),
+            flags: &self.target.config.flags,
+            hooks: self.target.config.hooks,
+            tree: &release.tree,
+            description: format!("piton: {environment} at release {}", release.tree.short()),
+        }
+    }
+
+    fn expand(&self, text: &str) -> Result<String, TargetError> {
+        let value = |name: &str| match name {
+            "environment" => Some(self.target.site.environment.to_string()),
+            "member" => self.unit.member.clone(),
+            "tree" => Some(self.release.tree.to_string()),
+            "source" => Some(self.release.source.to_string()),
+            other => {
+                let component = other.strip_prefix("version.")?;
+                let found = self.release.versions.iter().find(|(name, _)| name.as_str() == component);
+                found.map(|(_, version)| version.to_string())
+            }
+        };
+        template::expand(text, value).map_err(|why| TargetError::Release(format!("{}: {why}", self.unit)))
+    }
+
+    async fn ensure_namespace(&self, place: &Place) -> Result<(), TargetError> {
+        if place.record.has_namespace().await? {
+            return Ok(());
+        }
+        if self.target.config.flags.iter().any(|flag| flag == "--create-namespace") {
+            return place.record.make_namespace().await;
+        }
+        let namespace = &self.unit.namespace;
+        let what = format!("there is no namespace `{namespace}`; make it, or give Helm the flag `--create-namespace`");
+        Err(TargetError::World { what, source: None })
+    }
+
+    /// Runs Helm, and kills it when something that it has changed is visibly broken.
+    async fn helm(
+        &self,
+        place: &Place,
+        prepared: &Prepared,
+        revisions: &[Revision],
+        until: Instant,
+    ) -> Result<(), TargetError> {
+        let last = revisions.last().map_or(0, |revision| revision.number);
+        let before = objects::marks(&place.cluster, &self.ids_before(place, revisions).await?).await;
+        let (storage, progress) = (&place.storage, &self.target.site.progress);
+        let cluster = &place.cluster;
+        let shoulder =
+            Shoulder { cluster, storage, unit: self.unit, last, before: &before, within: left(until), progress };
+        let upgrade = self.upgrade(prepared);
+        let error = tokio::select! {
+            biased;
+            ran = self.target.helm.upgrade(&upgrade) => match ran? {
+                ran if ran.succeeded() => return Ok(()),
+                ran => self.failed(&ran),
+            },
+            trouble = shoulder.broken() => trouble.into_error(),
+        };
+        // Helm is gone by now, and its revision must not stay open.
+        if let Some(open) = stuck::pending(&place.storage.revisions().await?) {
+            stuck::end(place, open).await?;
+        }
+        Err(error)
+    }
+
+    fn failed(&self, ran: &Ran) -> TargetError {
+        failure::of(&format!("{}: `helm upgrade` failed", self.unit), ran)
+    }
+
+    /// What pods come from before the upgrade: of the last revision, and of the last that Helm took for good.
+    async fn ids_before(&self, place: &Place, revisions: &[Revision]) -> Result<BTreeSet<ObjectId>, TargetError> {
+        let last = revisions.last();
+        let good = revisions.iter().rev().find(|revision| revision.status == Status::Deployed);
+        let mut ids = BTreeSet::new();
+        for revision in last.into_iter().chain(good.filter(|good| Some(*good) != last)) {
+            let content = place.storage.content(revision).await?;
+            let mut parsed = objects::parse(&content.manifest).unwrap_or_default();
+            parsed.extend(content.hooks.iter().flat_map(|hook| objects::parse(hook).unwrap_or_default()));
+            let names = objects::names(&place.cluster, &parsed, &self.unit.namespace).await;
+            ids.extend(names.into_iter().filter(objects::runs_pods));
+        }
+        Ok(ids)
+    }
+
+    /// What Helm has just deployed.
+    async fn content(&self, place: &Place, last: u64) -> Result<Content, TargetError> {
+        let revisions = place.storage.revisions().await?;
+        let new = revisions.last().filter(|revision| revision.number > last);
+        match new {
+            Some(new) => Ok(place.storage.content(new).await?),
+            None => {
+                let what = format!(
+                    "{}: `helm upgrade` said that all is well, but left no new revision; does its environment choose \
+                     another storage than Secrets?",
+                    self.unit
+                );
+                Err(TargetError::World { what, source: None })
+            }
+        }
+    }
+
+    async fn ids(&self, place: &Place, content: &Content) -> Vec<ObjectId> {
+        // A kind that came with the chart is known from here on.
+        place.cluster.forget_kinds().await;
+        let parsed = objects::parse(&content.manifest).unwrap_or_default();
+        objects::names(&place.cluster, &parsed, &self.unit.namespace).await
+    }
+
+    async fn wait_ready(&self, place: &Place, content: &Content, until: Instant) -> Result<(), TargetError> {
+        let ids = self.ids(place, content).await;
+        match rollout::watch(&place.cluster, &ids, left(until), &self.target.site.progress).await {
+            Ended::Ready { .. } => Ok(()),
+            Ended::Broken(trouble) => Err(trouble.into_error()),
+            Ended::TimeOut { missing } => {
+                let missing: Vec<String> = missing.iter().map(|(id, why)| format!("{id}: {why}")).collect();
+                let within = self.target.config.within;
+                let what = format!("{}: not ready within {within}: {}", self.unit, missing.join("; "));
+                Err(TargetError::Release(what))
+            }
+        }
+    }
+
+    /// Removes what an interrupted revision was about to remove.
+    async fn sweep(
+        &self,
+        place: &Place,
+        replaced: Option<&Content>,
+        content: &Content,
+    ) -> Result<Option<String>, TargetError> {
+        let Some(replaced) = replaced else { return Ok(None) };
+        let stay: BTreeSet<ObjectId> = self.ids(place, content).await.into_iter().collect();
+        let left: Vec<ObjectId> = self.ids(place, replaced).await.into_iter().filter(|id| !stay.contains(id)).collect();
+        let gone = objects::sweep(&place.cluster, self.unit, &left).await;
+        let gone = gone.map_err(|error| world("cannot remove what an interrupted upgrade left over", error))?;
+        Ok((!gone.is_empty()).then(|| format!("removed {} that an interrupted upgrade left over", gone.join(", "))))
+    }
+
+    fn say(&self, line: String) {
+        self.target.site.progress.say(line);
+    }
+}
+
+/// Whether the open revision is of a run of ours for which nobody saw the end.
+fn began(known: &Known, pending: &Revision) -> bool {
+    known
+        .doing
+        .as_ref()
+        .is_some_and(|doing| doing.revision == pending.number && Some(&doing.tree) == pending.tree.as_ref())
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}

@@ -1,0 +1,220 @@
+#![doc = include_str!("README.md")]
+#![allow(dead_code, reason = "each test binary uses another part of this")]
+
+pub mod access;
+pub mod objects;
+pub mod plane;
+pub mod ports;
+pub mod programs;
+pub mod reaper;
+pub mod waiting;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use piton::clients::kube::Place;
+use tokio::runtime::Runtime;
+
+use plane::Plane;
+
+/// Nothing here takes longer, however loaded the machine is.
+pub const LONGEST: Duration = Duration::from_secs(120);
+
+/// What a cluster is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many nodes the fake kubelet plays; none: no pod ever runs.
+    pub nodes: usize,
+    /// From a container's start to its readiness.
+    pub ready_after: Duration,
+    /// A node that has said nothing for so long is not ready.
+    pub node_grace_seconds: u32,
+    /// More flags for the API server.
+    pub apiserver_flags: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            nodes: 3,
+            ready_after: Duration::from_millis(200),
+            node_grace_seconds: 40,
+            apiserver_flags: Vec::new(),
+        }
+    }
+}
+
+/// A real control plane on loopback, with nodes that a fake kubelet plays.
+pub struct Cluster {
+    plane: Mutex<Plane>,
+    kubeconfig: PathBuf,
+    objects: objects::Objects,
+    runtime: Option<Runtime>,
+    namespaces: AtomicUsize,
+    /// From nothing to a default service account.
+    pub started_in: Duration,
+}
+
+static SHARED: OnceLock<Cluster> = OnceLock::new();
+
+impl Cluster {
+    /// The cluster of this test binary. It starts when it is first asked for, and ends with the process.
+    pub async fn shared() -> &'static Cluster {
+        let start = || SHARED.get_or_init(|| Cluster::up(Options::default()));
+        started(tokio::task::spawn_blocking(start).await)
+    }
+
+    /// A cluster of one's own, which ends when it is dropped.
+    pub async fn start(options: Options) -> Cluster {
+        started(tokio::task::spawn_blocking(|| Cluster::up(options)).await)
+    }
+
+    /// The same outside of async code.
+    pub fn up(options: Options) -> Cluster {
+        for program in [programs::ETCD, programs::APISERVER, programs::CONTROLLER_MANAGER, programs::SCHEDULER] {
+            program.path();
+        }
+        let began = Instant::now();
+        // The reaper removes it.
+        let folder = tempfile::Builder::new().prefix("piton-cluster-").tempdir().expect("a temporary folder").keep();
+        let mut plane = Plane::start(&folder, &options.apiserver_flags).expect("the programs start");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let token = access::admin_token(&folder).expect("it was written");
+        let kubeconfig = access::write_kubeconfig(&folder, &plane.url(), "admin", &token).expect("room on the disk");
+        let objects = runtime.block_on(answering(&mut plane, &kubeconfig));
+        plane.start_controllers(options.node_grace_seconds).expect("the programs start");
+        runtime.block_on(objects.default_account("default"));
+        Cluster {
+            plane: Mutex::new(plane),
+            kubeconfig,
+            objects,
+            runtime: Some(runtime),
+            namespaces: AtomicUsize::new(0),
+            started_in: began.elapsed(),
+        }
+    }
+
+    /// The administrator's kubeconfig file.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The cluster's folder: logs (`kube-apiserver.log`…), kubeconfig files, keys.
+    pub fn folder(&self) -> PathBuf {
+        self.plane().folder().to_owned()
+    }
+
+    /// The API server's address.
+    pub fn url(&self) -> String {
+        self.plane().url()
+    }
+
+    /// A new connection as administrator. It belongs to the runtime it is made in, so each test makes its own.
+    pub async fn client(&self) -> piton::clients::kube::Cluster {
+        connect(&self.kubeconfig).await
+    }
+
+    /// Kills the API server without a warning; who asks gets no connection.
+    pub fn kill_apiserver(&self) {
+        self.plane().kill_apiserver();
+    }
+
+    /// Starts the API server again on the same port with the same data, and waits until it is ready.
+    pub async fn restart_apiserver(&self) {
+        {
+            let mut plane = self.plane();
+            plane.kill_apiserver();
+            plane.start_apiserver().expect("the program starts");
+        }
+        self.wait_until("the API server is ready again", || self.objects.ready()).await;
+    }
+
+    /// Stops the API server in its tracks: connections stay open and nothing is answered.
+    pub fn pause(&self) {
+        self.plane().signal_apiserver(Signal::SIGSTOP);
+    }
+
+    /// Lets a paused API server go on.
+    pub fn resume(&self) {
+        self.plane().signal_apiserver(Signal::SIGCONT);
+    }
+
+    /// The last lines of every program of the control plane.
+    pub fn logs(&self) -> String {
+        self.plane().logs()
+    }
+
+    fn plane(&self) -> MutexGuard<'_, Plane> {
+        // A test that failed while it held the lock leaves a plane that others can still use.
+        self.plane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a future where our own connection lives.
+    async fn inside<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
+        let runtime = self.runtime.as_ref().expect("it lives as long as the cluster");
+        started(runtime.spawn(future).await)
+    }
+
+    fn next_number(&self) -> usize {
+        self.namespaces.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A runtime must not wait for its end inside of another one.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What a thread gave; its panic is ours.
+fn started<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// The path of Helm 3 or 4, built on first request.
+pub async fn helm(major: u32) -> PathBuf {
+    let program = match major {
+        3 => programs::HELM_3,
+        4 => programs::HELM_4,
+        other => panic!("there is no Helm {other} here"),
+    };
+    tokio::task::spawn_blocking(move || program.path()).await.expect("Helm builds")
+}
+
+async fn connect(kubeconfig: &Path) -> piton::clients::kube::Cluster {
+    let place = Place { kubeconfig: Some(kubeconfig.to_owned()), context: None };
+    piton::clients::kube::Cluster::connect(&place).await.expect("the file is right")
+}
+
+/// Waits until the API server is ready, or says which program fell.
+async fn answering(plane: &mut Plane, kubeconfig: &Path) -> objects::Objects {
+    let authority = plane.folder().join("certs/apiserver.crt");
+    let certificate = || authority.is_file().then_some(());
+    waiting::until("the API server's certificate", LONGEST, || async { certificate() }).await.unwrap_or_else(|why| {
+        panic!("{why}\n{}", plane.logs());
+    });
+    let objects = objects::Objects::new(connect(kubeconfig).await);
+    let ready = waiting::until("the API server is ready", LONGEST, || {
+        let (fallen, objects) = (plane.fallen(), &objects);
+        async move {
+            match fallen {
+                Some(fallen) => Ok(Err(fallen)),
+                None => objects.ready().await.map(Ok),
+            }
+        }
+    });
+    let ended = ready.await.and_then(|ready| ready);
+    ended.unwrap_or_else(|why| panic!("{why}\n{}", plane.logs()));
+    objects
+}
