@@ -7,8 +7,8 @@ use super::{
 use crate::{
     judge::{self, Circumstances, GateLog},
     model::{
-        AttemptId, Cause, Effect, GateName, GateSpec, Guard, OnFail, Plan, Portion, Quarantine, Quarantined, Rule, Span,
-        Stamp, Step, Verdict, What,
+        AttemptId, Cause, Effect, GateName, GateSpec, Guard, OnFail, Plan, Portion, Quarantine, Quarantined, Rule,
+        Span, Stamp, Step, Verdict, What,
     },
 };
 

@@ -15,7 +15,9 @@ use crate::{
 };
 
 pub use describe::describe;
-pub use git::{CheckoutError, GitLedger, Glance, Repository, RepositoryError, Settings, SignError, Signers};
+pub use git::{
+    CheckoutError, GitLedger, Glance, Proposal, Proposed, Repository, RepositoryError, Settings, SignError, Signers,
+};
 pub use memory::{Fault, MemoryLedger, MemoryTrees};
 
 /// The shared record of every environment.

@@ -310,10 +310,7 @@ impl Effect {
     /// Whether it changes the world: then everything it rests on must be in the ledger first.
     pub fn acts(&self) -> bool {
         match self {
-            Effect::Look { .. }
-            | Effect::Tell { .. }
-            | Effect::LookForDrift { .. }
-            | Effect::Rehearse { .. } => false,
+            Effect::Look { .. } | Effect::Tell { .. } | Effect::LookForDrift { .. } | Effect::Rehearse { .. } => false,
             Effect::Apply { .. } | Effect::Shift { .. } | Effect::Retreat { .. } | Effect::Settle { .. } => true,
         }
     }

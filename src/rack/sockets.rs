@@ -4,7 +4,7 @@ use crate::{
     channels::{self, Channel},
     gates::{self, Gate},
     ledger::{CheckoutError, Repository},
-    model::{GateSpec, TreeId},
+    model::{GateName, GateSpec, Guard, TreeId},
     pipeline::{self, Environment, GateKind, Kind, TargetKind},
     runner::Sockets,
     targets::{self, Checkout, Site, Target, TargetError},
@@ -25,6 +25,8 @@ pub enum SocketsError {
 pub struct Outside {
     target: Box<dyn Target>,
     channels: Vec<Box<dyn Channel>>,
+    guard: Guard,
+    guard_gates: Vec<(GateName, GateSpec)>,
 }
 
 impl Outside {
@@ -34,7 +36,14 @@ impl Outside {
         let entry = entry.ok_or_else(|| SocketsError::Unknown { what: "target", kind: spec.kind.clone() })?;
         let target = (entry.build)(&spec.with, site)?;
         let channels = environment.notify.iter().map(channel).collect::<Result<_, _>>()?;
-        Ok(Outside { target, channels })
+        let sights = target.sights();
+        let guard = Guard {
+            drift: environment.guard.drift.filter(|_| sights.drift),
+            way_back: environment.guard.way_back.filter(|_| sights.way_back),
+        };
+        let spec = |name: &GateName| Some((name.clone(), environment.gates.get(name)?.clone()));
+        let guard_gates = environment.guard_gates.iter().filter_map(spec).collect();
+        Ok(Outside { target, channels, guard, guard_gates })
     }
 }
 
@@ -57,6 +66,14 @@ impl Sockets for Outside {
 
     fn channels(&self) -> &[Box<dyn Channel>] {
         &self.channels
+    }
+
+    fn guard(&self) -> Guard {
+        self.guard
+    }
+
+    fn guard_gates(&self) -> &[(GateName, GateSpec)] {
+        &self.guard_gates
     }
 }
 

@@ -8,8 +8,8 @@ use crate::{
     engine::State,
     gates::{Gate, Scene},
     model::{
-        AttemptId, Effect, EnvironmentName, GateName, GateSpec, Guard, Notice, Plan, Portion, Reading, Rehearsal, Release, Saw, Span,
-        Stamp, What,
+        AttemptId, Effect, EnvironmentName, GateName, GateSpec, Guard, Notice, Plan, Portion, Reading, Rehearsal,
+        Release, Saw, Span, Stamp, What,
     },
     targets::{Act, Done, Target, TargetError},
 };

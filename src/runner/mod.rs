@@ -14,6 +14,7 @@ use futures_util::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use guard::differences;
 use guard::{Errand, Found, is_quiet};
 pub use hands::{Hands, Sockets, sentence};
 pub use identity::{has_ended, holder};
@@ -487,7 +488,10 @@ impl Belief {
         self.state = self.opened.state.clone();
         self.pending.clear();
         for event in events {
-            if is_told(&event.what) || answers_an_effect(&event.what) || matches!(event.what, What::Read { .. }) || is_watchful(&event.what)
+            if is_told(&event.what)
+                || answers_an_effect(&event.what)
+                || matches!(event.what, What::Read { .. })
+                || is_watchful(&event.what)
             {
                 self.take_pending(event);
             }

@@ -2,6 +2,7 @@
 
 mod checkouts;
 pub mod command;
+mod compare;
 pub mod helm;
 pub mod kubernetes;
 pub mod process;
@@ -10,13 +11,13 @@ mod template;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use futures_util::future::BoxFuture;
 pub use self::progress::Progress;
 pub use crate::model::{Difference, Rehearsal, SourcePlace};
 use crate::{
     model::{ComponentName, EnvironmentName, Portion, Release, TreeId, Version},
     pipeline::TargetKind,
 };
+use futures_util::future::BoxFuture;
 
 /// How a tree becomes live.
 pub trait Target: Send + Sync {

@@ -7,6 +7,7 @@ mod look;
 mod push;
 mod repository;
 mod sign;
+mod source;
 mod trees;
 mod turn;
 mod write;
@@ -25,6 +26,7 @@ pub use checkout::CheckoutError;
 pub use glance::Glance;
 pub use repository::{FETCH_TIMEOUT, READ_TIMEOUT, Repository, RepositoryError};
 pub use sign::{SignError, Signers};
+pub use source::{Proposal, Proposed};
 
 use super::{Appended, Durability, Entry, Ledger, LedgerError, Opened, Page};
 use crate::model::{CommitId, EnvironmentName, Span};

@@ -26,7 +26,7 @@ use self::{
     record::Record,
     storage::{Status, Storage, StorageError},
 };
-use super::{Act, Done, Entry, Live, Site, Target, TargetError};
+use super::{Act, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError};
 use crate::{
     clients::kube::Cluster,
     model::{Portion, Release, Share},
@@ -249,7 +249,11 @@ impl Target for HelmTarget {
         Box::pin(live::look(self))
     }
 
-    fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<String>, TargetError>> {
+    fn sights(&self) -> Sights {
+        Sights { drift: false, way_back: true }
+    }
+
+    fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
         Box::pin(async move {
             let mut refused = Vec::new();
             for unit in &self.units {
@@ -260,7 +264,7 @@ impl Target for HelmTarget {
                     Err(error) => return Err(error),
                 }
             }
-            Ok(refused)
+            Ok(Rehearsal { obstacles: refused, ..Rehearsal::default() })
         })
     }
 }
