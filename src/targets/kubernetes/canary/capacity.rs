@@ -36,7 +36,9 @@ mod tests {
 
     #[test]
     fn pods_for_a_share() {
-        for (base, percent, pods) in [(10, 10, 1), (10, 11, 2), (3, 1, 1), (3, 50, 2), (3, 100, 3), (0, 100, 1), (7, 0, 1)] {
+        for (base, percent, pods) in
+            [(10, 10, 1), (10, 11, 2), (3, 1, 1), (3, 50, 2), (3, 100, 3), (0, 100, 1), (7, 0, 1)]
+        {
             assert_eq!(canary(base, share(percent)), pods, "{percent}% of {base}");
         }
     }

@@ -45,6 +45,7 @@ pub struct Track {
     pub testers: Option<Testers>,
     /// How much of the requests the canary gets as a copy whose answer nobody sees, until it has all users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub mirror: Option<Share>,
     /// How to see which release answers; without it the share is what the router was told, not what arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,6 +79,7 @@ pub struct Verify {
     pub samples: u32,
     /// How far the share that arrives may be from the one that is meant, chance aside.
     #[serde(default = "default_tolerance")]
+    #[schemars(with = "String")]
     pub tolerance: Share,
     /// How long the router may take until the share has arrived.
     #[serde(default = "default_verify_within")]

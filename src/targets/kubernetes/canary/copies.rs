@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn content_is_compared_not_spelling() {
-        let secret = |data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": data});
+        let secret =
+            |data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": data});
         let text = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "hi"}});
         assert!(same(Kind::Secret, &text, &secret(json!({"a": "aGk="}))));
         assert!(!same(Kind::Secret, &text, &secret(json!({"a": "aGk=", "b": "aGk="}))));
@@ -193,7 +194,8 @@ mod tests {
 
     #[test]
     fn a_copy_has_the_content_and_nothing_else() {
-        let wanted = json!({"kind": "ConfigMap", "metadata": {"name": "c", "labels": {"app": "web"}}, "data": {"a": "1"}});
+        let wanted =
+            json!({"kind": "ConfigMap", "metadata": {"name": "c", "labels": {"app": "web"}}, "data": {"a": "1"}});
         let copy = copy(Kind::ConfigMap, &wanted, "hub", "web-piton-canary");
         assert_eq!(copy["data"], wanted["data"]);
         assert_eq!(copy["metadata"]["labels"], json!({"piton.dev/canary": "web-piton-canary"}));

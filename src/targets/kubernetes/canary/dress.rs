@@ -117,7 +117,8 @@ pub fn claims(deployment: &Value) -> Vec<String> {
 
 /// Two releases may use a claim at once if several nodes may write it, or if nobody does.
 pub fn shareable(name: &str, claim: &Value) -> Result<(), DressError> {
-    let modes: Vec<&str> = claim["spec"]["accessModes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let modes: Vec<&str> =
+        claim["spec"]["accessModes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     match modes.iter().any(|mode| matches!(*mode, "ReadWriteMany" | "ReadOnlyMany")) {
         true => Ok(()),
         false => Err(DressError::Volume { claim: name.to_owned(), modes: modes.join(", ") }),

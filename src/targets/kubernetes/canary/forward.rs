@@ -90,7 +90,8 @@ impl Stand<'_> {
     /// How many pods a share needs, of those that stable really has: an autoscaler's number, not the manifest's.
     async fn pods_for(&self, canary: &Value, share: Share) -> Result<u32, TargetError> {
         let stable = self.stable().await?;
-        let stable = stable.ok_or_else(|| super::missing(&self.stable_id(), "there is nothing to measure a share by"))?;
+        let stable =
+            stable.ok_or_else(|| super::missing(&self.stable_id(), "there is nothing to measure a share by"))?;
         let base = base_of(canary).max(replicas_of(&stable));
         Ok(match &self.track.router {
             Router::Replicas if share != Share::WHOLE => replicas::joined(replicas_of(&stable), share),
@@ -237,16 +238,16 @@ impl Stand<'_> {
 
     /// The rollout is over, and the router's list of endpoints has so many of them.
     pub async fn wait_ready(&self, release: &Release, pods: u32) -> Result<(), TargetError> {
-        let canary = self.canary_id();
-        match rollout::watch(self.hand.cluster, std::slice::from_ref(&canary), self.within, self.progress).await {
+        let canary = [self.canary_id()];
+        match rollout::watch(self.hand.cluster, &canary, self.within(), self.progress).await {
             Ended::Ready { .. } => {}
-            Ended::Broken(trouble) => return Err(TargetError::from(*trouble)),
+            Ended::Broken(trouble) => return Err(trouble.into_error()),
             Ended::TimeOut { missing } => return Err(late(&missing)),
         }
         match self.canary_service() {
             Some(service) => {
                 let which = (self.namespace(), service, Whose::Of(&self.name));
-                ready::wait_endpoints(&self.hand, which, pods, self.within, self.progress).await
+                ready::wait_endpoints(&self.hand, which, pods, self.within(), self.progress).await
             }
             None => self.wait_pods(release, pods).await,
         }
@@ -256,7 +257,7 @@ impl Stand<'_> {
         let labels = format!("{CANARY}={},{TREE}={}", self.name, release.tree);
         let kind = id("v1", "Pod", self.namespace(), "");
         let canary = self.canary_id();
-        ready::wait(&self.hand, &kind, &labels, self.within, self.progress, |known| {
+        ready::wait(&self.hand, &kind, &labels, self.within(), self.progress, |known| {
             let ready = known.values().filter(|pod| ready::pod_is_ready(pod)).count();
             let enough = u32::try_from(ready).unwrap_or(u32::MAX) >= pods;
             (!enough).then(|| format!("{canary}: {ready} of {pods} pods are ready"))

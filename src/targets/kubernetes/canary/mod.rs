@@ -129,13 +129,20 @@ impl Canary<'_> {
         Ok(())
     }
 
-    /// Puts all users on stable, when it has the capacity, and takes the canary down.
-    pub async fn hand_back(&self) -> Result<String, TargetError> {
+    /// Puts all users on stable, when it has the capacity, and takes the canary down. `from` is what the canary ran, where
+    /// it is known.
+    pub async fn hand_back(&self, from: Option<&Release>) -> Result<String, TargetError> {
         let stands = self.stands();
         let mut notes = Vec::new();
+        let mut moved = Vec::new();
         // First all users, then the rest: what is cleaned up can wait.
         for stand in &stands {
-            notes.extend(stand.users_back().await?);
+            let back = stand.users_back().await?;
+            notes.extend(back.notes);
+            moved.extend(back.users.then_some(stand));
+        }
+        for stand in moved {
+            notes.extend(stand.drained(from).await);
         }
         for stand in &stands {
             stand.take_down().await?;
@@ -191,6 +198,10 @@ struct Stand<'a> {
 }
 
 impl Stand<'_> {
+    fn within(&self) -> Duration {
+        self.within
+    }
+
     fn namespace(&self) -> &str {
         &self.pair.namespace
     }

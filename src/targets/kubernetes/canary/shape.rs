@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn an_autoscaler_counts_what_it_names() {
-        let scaler = json!({"spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}});
+        let scaler =
+            json!({"spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}});
         let named = |kind: &str, name: &str| id("apps/v1", kind, "hub", name);
         assert!(counts(&scaler, &named("Deployment", "web")));
         assert!(!counts(&scaler, &named("Deployment", "api")));
