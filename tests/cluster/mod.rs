@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses another part of this")]
 
 pub mod access;
+pub mod kubelet;
 pub mod objects;
 pub mod plane;
 pub mod ports;
@@ -34,6 +35,8 @@ pub struct Options {
     pub nodes: usize,
     /// From a container's start to its readiness.
     pub ready_after: Duration,
+    /// The first pause of a crash loop and of a pull that fails; a real kubelet's is as long.
+    pub back_off: Duration,
     /// A node that has said nothing for so long is not ready.
     pub node_grace_seconds: u32,
     /// More flags for the API server.
@@ -45,6 +48,7 @@ impl Default for Options {
         Options {
             nodes: 3,
             ready_after: Duration::from_millis(200),
+            back_off: Duration::from_secs(10),
             node_grace_seconds: 40,
             apiserver_flags: Vec::new(),
         }
@@ -56,6 +60,7 @@ pub struct Cluster {
     plane: Mutex<Plane>,
     kubeconfig: PathBuf,
     objects: objects::Objects,
+    kubelet: kubelet::FakeKubelet,
     runtime: Option<Runtime>,
     namespaces: AtomicUsize,
     /// From nothing to a default service account.
@@ -91,11 +96,17 @@ impl Cluster {
         let kubeconfig = access::write_kubeconfig(&folder, &plane.url(), "admin", &token).expect("room on the disk");
         let objects = runtime.block_on(answering(&mut plane, &kubeconfig));
         plane.start_controllers(options.node_grace_seconds).expect("the programs start");
-        runtime.block_on(objects.default_account("default"));
+        let kubelet = runtime.block_on(async {
+            let kubelet = play_nodes(&objects, &options, &folder).await;
+            objects.default_account("default").await;
+            objects.nodes_take_pods(&kubelet.nodes).await;
+            kubelet
+        });
         Cluster {
             plane: Mutex::new(plane),
             kubeconfig,
             objects,
+            kubelet,
             runtime: Some(runtime),
             namespaces: AtomicUsize::new(0),
             started_in: began.elapsed(),
@@ -120,6 +131,11 @@ impl Cluster {
     /// A new connection as administrator. It belongs to the runtime it is made in, so each test makes its own.
     pub async fn client(&self) -> piton::clients::kube::Cluster {
         connect(&self.kubeconfig).await
+    }
+
+    /// The nodes that we play.
+    pub fn kubelet(&self) -> &kubelet::FakeKubelet {
+        &self.kubelet
     }
 
     /// Kills the API server without a warning; who asks gets no connection.
@@ -190,6 +206,13 @@ pub async fn helm(major: u32) -> PathBuf {
         other => panic!("there is no Helm {other} here"),
     };
     tokio::task::spawn_blocking(move || program.path()).await.expect("Helm builds")
+}
+
+async fn play_nodes(objects: &objects::Objects, options: &Options, folder: &Path) -> kubelet::FakeKubelet {
+    let pace = kubelet::container::Pace { ready_after: options.ready_after, back_off: options.back_off };
+    let grace = Duration::from_secs(options.node_grace_seconds.into());
+    let client = objects.client.clone();
+    kubelet::FakeKubelet::start(client, options.nodes, pace, grace, folder).await.expect("the nodes are registered")
 }
 
 async fn connect(kubeconfig: &Path) -> piton::clients::kube::Cluster {

@@ -157,6 +157,19 @@ impl Objects {
         there.unwrap_or_else(|why| panic!("{why} in {namespace}"));
     }
 
+    /// Waits until the scheduler may use the nodes.
+    pub async fn nodes_take_pods(&self, names: &[String]) {
+        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(self.client.clone());
+        for name in names {
+            let free = waiting::until("the node takes pods", LONGEST, || async {
+                let node = nodes.get(name).await.map_err(|error| error.to_string())?;
+                let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+                if taints.is_empty() { Ok(()) } else { Err(format!("it has taints: {taints:?}")) }
+            });
+            free.await.unwrap_or_else(|why| panic!("{name}: {why}"));
+        }
+    }
+
     async fn apply(&self, manager: &str, document: Value) -> Result<(), String> {
         let text = |path: &str| document.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (version, kind) = (text("/apiVersion"), text("/kind"));

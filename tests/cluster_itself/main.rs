@@ -3,4 +3,5 @@
 #[path = "../cluster/mod.rs"]
 mod cluster;
 
+mod kubelet;
 mod plane;
