@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod abort;
+mod adopt;
 mod answer;
 mod anyway;
 mod approve;
@@ -8,6 +9,7 @@ mod check;
 mod completions;
 mod demo;
 mod desk;
+mod drift;
 mod edit;
 mod explain;
 mod extend;
@@ -117,6 +119,7 @@ async fn at_the_desk(common: &Common, command: Command, voice: &Voice) -> Result
         Command::Approve(args) => approve::run(&desk, args).await,
         Command::Extend(args) => extend::run(&desk, args).await,
         Command::Abort(args) => abort::run(&desk, args).await,
+        Command::Drift(args) => drift::run(&desk, args).await,
         Command::Status(args) => status::run(&desk, args).await,
         Command::History(args) => history::run(&desk, args).await,
         Command::Show(args) => show::run(&desk, args).await,

@@ -8,7 +8,7 @@ use super::{
     plan::say_plan,
 };
 use crate::{
-    commands::Promote,
+    commands::{self, Promote},
     engine::{State, Wait},
     model::{AttemptId, Ending, What},
     pipeline::Environment,
@@ -29,6 +29,7 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
         if !begin(desk, environment, args.to.as_deref()).await? {
             return Ok(done.unwrap_or_else(|| up_to_date(environment)));
         }
+        waive(desk, environment, args).await?;
         let (outcome, state) = desk.carry_on(environment, goal, Seizure::Nobody).await?;
         let answer = conclude(desk, environment, &outcome, &state);
         if answer.code != super::answer::DONE || !args.all || answer.reason_code != "promoted" {
@@ -36,6 +37,18 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
         }
         done = Some(answer);
     }
+}
+
+/// Writes down that a person takes the step without a proven way back.
+async fn waive(desk: &Desk, environment: &Environment, args: &Promote) -> Result<(), Failure> {
+    let Some(reason) = &args.without_way_back else { return Ok(()) };
+    let reason = commands::reason(reason)?;
+    let make = |state: &State| {
+        let attempt = state.attempt.as_ref().filter(|a| a.promoted.is_none());
+        Ok(attempt.map(|a| What::WayBackWaived { attempt: a.id, reason: reason.clone() }).into_iter().collect())
+    };
+    desk.append(&environment.name, make).await?;
+    Ok(())
 }
 
 /// Begins the next step where nothing is under way; false when there is none.

@@ -1,13 +1,15 @@
 use std::path::Path;
 
+use futures_util::future::{BoxFuture, FutureExt};
+
 use crate::{
     channels::{self, Channel},
     gates::{self, Gate},
-    ledger::{CheckoutError, Repository},
-    model::{GateSpec, TreeId},
+    ledger::{CheckoutError, Put, Repository, RepositoryError, Tip},
+    model::{CommitId, GateName, GateSpec, Guard, TreeId},
     pipeline::{self, Environment, GateKind, Kind, TargetKind},
     runner::Sockets,
-    targets::{self, Checkout, Site, Target, TargetError},
+    targets::{self, Checkout, Head, Site, Target, TargetError},
 };
 
 use super::answer::Failure;
@@ -16,6 +18,8 @@ use super::answer::Failure;
 pub struct Outside {
     target: Box<dyn Target>,
     channels: Vec<Box<dyn Channel>>,
+    guard: Guard,
+    guard_gates: Vec<(GateName, GateSpec)>,
 }
 
 impl Outside {
@@ -25,7 +29,14 @@ impl Outside {
         let entry = entry.ok_or_else(|| Failure::usage(format!("unknown target `{}`", spec.kind)))?;
         let target = (entry.build)(&spec.with, site).map_err(|e: TargetError| Failure::from(e))?;
         let channels = environment.notify.iter().map(channel).collect::<Result<_, _>>()?;
-        Ok(Outside { target, channels })
+        let sights = target.sights();
+        let guard = Guard {
+            drift: environment.guard.drift.filter(|_| sights.drift),
+            way_back: environment.guard.way_back.filter(|_| sights.way_back),
+        };
+        let spec = |name: &GateName| Some((name.clone(), environment.gates.get(name)?.clone()));
+        let guard_gates = environment.guard_gates.iter().filter_map(spec).collect();
+        Ok(Outside { target, channels, guard, guard_gates })
     }
 }
 
@@ -48,6 +59,14 @@ impl Sockets for Outside {
 
     fn channels(&self) -> &[Box<dyn Channel>] {
         &self.channels
+    }
+
+    fn guard(&self) -> Guard {
+        self.guard
+    }
+
+    fn guard_gates(&self) -> &[(GateName, GateSpec)] {
+        &self.guard_gates
     }
 }
 
@@ -86,4 +105,39 @@ impl Checkout for Files {
             }
         })
     }
+
+    fn head<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Option<Head>, TargetError>> {
+        let head = |Tip { commit, tree, message, author }| Head { commit, tree, message, author };
+        let cannot = move |error| world(format!("cannot read the branch `{branch}`"), error);
+        async move { Ok(self.0.tip(branch).await.map_err(cannot)?.map(head)) }.boxed()
+    }
+
+    fn publish<'a>(
+        &'a self,
+        branch: &'a str,
+        tree: &'a TreeId,
+        message: &'a str,
+        seen: Option<&'a CommitId>,
+    ) -> BoxFuture<'a, Result<Option<CommitId>, TargetError>> {
+        let cannot = move |error| world(format!("cannot push the release to the branch `{branch}`"), error);
+        async move {
+            match self.0.put(branch, tree, message, seen).await.map_err(cannot)? {
+                Put::Done(commit) => Ok(Some(commit)),
+                Put::Lost => Ok(None),
+                Put::Refused(why) => {
+                    let what = format!("the git host refuses the push to the branch `{branch}`: {why}");
+                    Err(TargetError::World { what, source: None })
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn tree_of(&self, commit: &CommitId) -> Option<TreeId> {
+        self.0.tree_of(commit).ok()
+    }
+}
+
+fn world(what: String, error: RepositoryError) -> TargetError {
+    TargetError::World { what, source: Some(Box::new(error)) }
 }

@@ -114,7 +114,11 @@ async fn follow(mut lines: Receiver<String>, voice: Voice, bar: Option<ProgressB
 /// One fact in a line for people; nothing for what only machines need.
 fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
     let text = match what {
-        What::Leased { .. } | What::Released { .. } | What::Told { .. } | What::StepPassed { .. } => return None,
+        What::Leased { .. }
+        | What::Released { .. }
+        | What::Told { .. }
+        | What::StepPassed { .. }
+        | What::LookedForDrift { blind: None, .. } => return None,
         What::Read { reading, .. } => match &reading.saw {
             Saw::Good(note) => format!("  {} {} {}", voice.good("✓"), reading.gate, voice.dim(note)),
             Saw::Bad(note) => format!("  {} {} {}", voice.bad("✗"), reading.gate, note),
@@ -141,6 +145,20 @@ fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
         What::TellFailed { why, .. } => format!("{} nobody could be told: {why}", voice.warn("!")),
         What::SettleFailed { why, .. } => format!("{} taking down failed: {why}", voice.warn("!")),
         What::RetreatFailed { why, .. } => format!("{} going back failed: {why}", voice.bad("✗")),
+        What::LookedForDrift { blind: Some(_), .. } | What::Drifted { .. } => {
+            format!("{} {}", voice.warn("!"), crate::report::standing(what)?)
+        }
+        What::Rehearsed { rehearsal, .. } => {
+            let sign = match (rehearsal.obstacles.is_empty(), &rehearsal.blind) {
+                (true, None) => voice.dim("·"),
+                (true, Some(_)) => voice.warn("?"),
+                (false, _) => voice.bad("✗"),
+            };
+            format!("{sign} {}", crate::report::standing(what)?)
+        }
+        What::DriftEnded { .. } | What::WayBackWaived { .. } => {
+            format!("{} {}", voice.note("·"), crate::report::standing(what)?)
+        }
         What::Pinned { .. }
         | What::Unpinned { .. }
         | What::Quarantined { .. }

@@ -5,7 +5,7 @@ use super::{
     RollbackLimits, State, Stuck, Tries, Watch,
 };
 use crate::model::{
-    Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Portion, Quarantine,
+    Actor, AttemptId, Blame, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Portion, Quarantine,
     Reading, Release, Stamp, Step, Urgency, What,
 };
 
@@ -48,9 +48,10 @@ impl State {
             What::Read { attempt, reading } => self.read(*attempt, reading),
             What::StepPassed { attempt, step } => self.step_passed(at, *attempt, *step),
             What::Applied { attempt, .. } => self.applied(at, *attempt),
-            What::ApplyFailed { attempt, why } => {
+            What::ApplyFailed { attempt, why, blame } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.current() == Some(&Step::Deploy)) {
                     a.tries.failed(at, why);
+                    a.tries.hopeless = *blame == Blame::Release;
                 }
             }
             What::Shifted { attempt, to } => {
@@ -59,9 +60,10 @@ impl State {
                     a.tries = Tries::default();
                 }
             }
-            What::ShiftFailed { attempt, to, why } => {
+            What::ShiftFailed { attempt, to, why, blame } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
                     a.tries.failed(at, why);
+                    a.tries.hopeless = *blame == Blame::Release;
                 }
             }
             What::Promoted { attempt } => self.promoted(at, commit, *attempt),
@@ -93,6 +95,15 @@ impl State {
             }
             What::RolledBack { attempt } => self.rolled_back(at, *attempt),
             What::Stuck { attempt, at: place, live, advice } => self.got_stuck(at, *attempt, place, live, advice),
+            What::LookedForDrift { tree, blind } => self.looked_for_drift(at, tree, blind.as_ref()),
+            What::Drifted { tree, differences, count } => self.drifted(at, tree, differences, *count),
+            What::DriftEnded { how } => self.drift_ended(at, how),
+            What::Rehearsed { tree, rehearsal } => self.rehearsed(at, tree, rehearsal),
+            What::WayBackWaived { attempt, reason } => {
+                if let Some(a) = self.attempt_mut(*attempt) {
+                    a.way_back_waived = Some(reason.clone());
+                }
+            }
             What::Told { notice } | What::TellFailed { notice, .. } => self.outbox.retain(|n| n.id != *notice),
         }
     }
@@ -145,6 +156,7 @@ impl State {
             approvals: Default::default(),
             extended: None,
             aborted: None,
+            way_back_waived: None,
             promoted: None,
         };
         attempt.mark_touched(at);
@@ -187,6 +199,7 @@ impl State {
             push_capped(&mut self.earlier_goods, before, GOODS_MAX);
         }
         self.live = Some(plan.release.clone());
+        self.seen_afresh();
         if plan.completes_source {
             self.source_done = Some(plan.release.source.clone());
         }
@@ -326,6 +339,7 @@ impl State {
         self.watch_again(r.to.as_ref());
         self.live = r.to;
         self.foreign = None;
+        self.seen_afresh();
         let ending = Ending::RolledBack { cause: r.cause, touched: true };
         self.last = Some(Ended { attempt: id, at, ending });
     }
@@ -388,7 +402,7 @@ impl State {
         self.last = Some(Ended { attempt: id, at, ending });
     }
 
-    fn notice(&mut self, at: Stamp, urgency: Urgency, text: String) {
+    pub(super) fn notice(&mut self, at: Stamp, urgency: Urgency, text: String) {
         self.notices += 1;
         push_capped(&mut self.outbox, Notice { id: self.notices, at, urgency, text }, OUTBOX_MAX);
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod fold;
+mod guard;
 mod next;
 mod policy;
 
@@ -15,10 +16,11 @@ use crate::{
     judge::GateLog,
     model::{
         Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Freeze, GateName, Lease, Notice, Pin, Plan,
-        Quarantine, Release, Span, Stamp, Step, Version,
+        Quarantine, Release, Span, Stamp, Step, TreeId, Version,
     },
 };
 
+pub use guard::{DIFFERENCES_MAX, Drift, DriftLook, Known, MARKS_MAX, WayBack, drift_sentence};
 pub use next::{Next, Setup, Wait, next};
 pub use policy::{Holder, LeaseTaken};
 
@@ -55,6 +57,13 @@ pub struct State {
     pub notices: u64,
     /// A commit on the branch that piton did not write.
     pub foreign: Option<Foreign>,
+    /// Live is not what the ledger says, and nobody has decided what that means.
+    pub drift: Option<Drift>,
+    pub drift_look: Option<DriftLook>,
+    /// Differences that people have decided on.
+    pub known_differences: Vec<Known>,
+    /// Whether what may be gone back to could be deployed again.
+    pub ways_back: BTreeMap<TreeId, WayBack>,
 }
 
 /// How many earlier good releases, proven sources, versions and unsent notices are remembered.
@@ -90,6 +99,9 @@ pub struct Attempt {
     pub approvals: BTreeSet<Actor>,
     pub extended: Option<Stamp>,
     pub aborted: Option<String>,
+    /// Why it may go on without a proven way back.
+    #[serde(default)]
+    pub way_back_waived: Option<String>,
     /// The bake is over; what it replaced is being taken down.
     pub promoted: Option<Stamp>,
 }
@@ -100,6 +112,9 @@ pub struct Tries {
     pub failed: u32,
     pub last: Option<Stamp>,
     pub why: String,
+    /// The fault is the release's own: another try gives the same.
+    #[serde(default)]
+    pub hopeless: bool,
 }
 
 /// The way back under way.
@@ -168,6 +183,12 @@ pub struct Foreign {
 impl Attempt {
     pub fn current(&self) -> Option<&Step> {
         self.plan.steps.get(self.step)
+    }
+
+    /// All users are on the release, and only time or proof is missing.
+    fn is_in_its_last_step(&self) -> bool {
+        let last = self.step + 1 == self.plan.steps.len();
+        last && matches!(self.current(), Some(Step::Prove { .. } | Step::Bake { .. }))
     }
 }
 

@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 
-use super::{Attempt, Rollback, State, Tries, Watch};
+use super::{
+    Attempt, Rollback, State, Tries, Watch,
+    guard::{self, Sound},
+};
 use crate::{
     judge::{self, Circumstances, GateLog},
     model::{
-        AttemptId, Cause, Effect, GateName, GateSpec, OnFail, Plan, Portion, Quarantine, Quarantined, Rule, Span,
-        Stamp, Step, Verdict, What,
+        AttemptId, Cause, Effect, GateName, GateSpec, Guard, OnFail, Plan, Portion, Quarantine, Quarantined, Rule,
+        Span, Stamp, Step, Verdict, What,
     },
 };
 
@@ -19,6 +22,8 @@ pub struct Next {
     /// When something is due that no event announces.
     pub wake: Option<Stamp>,
     pub waits: Vec<Wait>,
+    /// A promotion waits for people to decide on drift, or to bring a way back.
+    pub held: bool,
 }
 
 /// A wait says on what, since when, until when, and who can change it.
@@ -35,6 +40,8 @@ pub struct Wait {
 pub struct Setup {
     /// Whether there is anyone to tell.
     pub tells: bool,
+    /// What it can watch over while nothing happens.
+    pub guard: Guard,
 }
 
 /// Says what to do in this state at this moment.
@@ -46,19 +53,22 @@ pub fn next(state: &State, now: Stamp, setup: Setup) -> Next {
     if let Some(rollback) = &state.rollback {
         go_back(state, rollback, now, &mut next);
     } else if let Some(attempt) = &state.attempt {
-        go_on(state, attempt, now, &mut next);
-    } else if let Some(watch) = state.watches.last() {
-        look_on(state, watch, now, &mut next);
+        go_on(state, attempt, now, setup.guard, &mut next);
+    } else {
+        if let Some(watch) = state.watches.last() {
+            look_on(state, watch, now, &mut next);
+        }
+        guard::stand(state, now, setup.guard, &mut next);
     }
     next
 }
 
 impl Next {
-    fn wake_at(&mut self, at: Stamp) {
+    pub(super) fn wake_at(&mut self, at: Stamp) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
-    fn wait(&mut self, on: impl Into<String>, since: Stamp, until: Option<Stamp>, who: &str) {
+    pub(super) fn wait(&mut self, on: impl Into<String>, since: Stamp, until: Option<Stamp>, who: &str) {
         self.waits.push(Wait { on: on.into(), since, until, who: who.to_owned() });
         if let Some(until) = until {
             self.wake_at(until);
@@ -68,7 +78,7 @@ impl Next {
 
 // ---- a promotion
 
-fn go_on(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
+fn go_on(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &mut Next) {
     if attempt.promoted.is_some() {
         return settle(attempt, now, next);
     }
@@ -80,14 +90,24 @@ fn go_on(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
         return next.wait(on, foreign.at, None, "`piton rollback`");
     }
     let Some(step) = attempt.current() else {
-        return next.decisions.push(What::Promoted { attempt: attempt.id });
+        return match guard::before_good(state, attempt, now, guard, next) {
+            Sound::Yes => next.decisions.push(What::Promoted { attempt: attempt.id }),
+            Sound::NotYet => {}
+            Sound::Never(cause) => next.decisions.push(undo(state, attempt, cause, now)),
+        };
     };
     match step {
-        Step::Check { gates } => check(state, attempt, gates, now, next),
+        Step::Check { gates } => check(state, attempt, gates, now, guard, next),
         Step::Deploy => deploy(state, attempt, now, next),
         Step::Shift { to, hold, gates } => shift(state, attempt, to, *hold, gates, now, next),
         Step::Prove { gates } => soak(state, attempt, Span(0), gates, attempt.step_since, now, next),
         Step::Bake { time, gates } => soak(state, attempt, *time, gates, attempt.step_since, now, next),
+    }
+    if next.decisions.is_empty() && attempt.is_in_its_last_step() {
+        // What is found is decided on at the end; the looking need not wait for it.
+        let held = next.held;
+        guard::before_good(state, attempt, now, guard, next);
+        next.held = held;
     }
 }
 
@@ -178,23 +198,26 @@ fn quarantines(state: &State, plan: &Plan, cause: &Cause, now: Stamp) -> Vec<Qua
     versions.chain(content).collect()
 }
 
-fn check(state: &State, attempt: &Attempt, gates: &[GateName], now: Stamp, next: &mut Next) {
+fn check(state: &State, attempt: &Attempt, gates: &[GateName], now: Stamp, guard: Guard, next: &mut Next) {
     if let Some(freeze) = state.frozen(now) {
         next.wait(format!("the freeze to end: {}", freeze.reason), freeze.since, freeze.until, freeze.by.as_str());
     }
     let judged = judge_all(state, attempt, gates, attempt.step_since, now, next);
-    match judged {
-        Judged::Failed(cause) => next.decisions.push(undo(state, attempt, cause, now)),
-        Judged::Passed if state.frozen(now).is_none() => {
+    let sound = guard::preflight(state, attempt, now, guard, next);
+    match (judged, sound) {
+        (Judged::Failed(cause), _) | (_, Sound::Never(cause)) => {
+            next.decisions.push(undo(state, attempt, cause, now));
+        }
+        (Judged::Passed, Sound::Yes) if state.frozen(now).is_none() => {
             next.decisions.push(What::StepPassed { attempt: attempt.id, step: attempt.step });
         }
-        Judged::Passed | Judged::Open => {}
+        (Judged::Passed | Judged::Open, Sound::Yes | Sound::NotYet) => {}
     }
 }
 
 fn deploy(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
     let limits = &attempt.plan.limits;
-    if attempt.tries.failed >= limits.deploy_tries.max(1) {
+    if attempt.tries.hopeless || attempt.tries.failed >= limits.deploy_tries.max(1) {
         let cause = Cause::ApplyFailed { why: attempt.tries.why.clone() };
         return next.decisions.push(undo(state, attempt, cause, now));
     }
@@ -208,7 +231,7 @@ fn deploy(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
 fn shift(state: &State, attempt: &Attempt, to: &Portion, hold: Span, gates: &[GateName], now: Stamp, next: &mut Next) {
     let limits = &attempt.plan.limits;
     let Some(acted) = attempt.acted else {
-        if attempt.tries.failed >= limits.deploy_tries.max(1) {
+        if attempt.tries.hopeless || attempt.tries.failed >= limits.deploy_tries.max(1) {
             let cause = Cause::ShiftFailed { why: attempt.tries.why.clone() };
             return next.decisions.push(undo(state, attempt, cause, now));
         }

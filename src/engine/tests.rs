@@ -1,3 +1,4 @@
+mod guard;
 mod laws;
 mod stories;
 mod story;

@@ -1,6 +1,9 @@
 //! One plain line per event, for whoever reads the branch with `git log`.
 
-use crate::model::{Cause, Quarantine, Quarantined, Release, Saw, Stamp, What};
+use crate::{
+    model::{Cause, Quarantine, Quarantined, Release, Saw, Stamp, What},
+    report,
+};
 
 /// What happened, on one line.
 pub fn describe(what: &What) -> String {
@@ -32,9 +35,9 @@ pub fn describe(what: &What) -> String {
         What::Read { attempt, reading } => format!("{attempt} {}: {}", reading.gate, saw(&reading.saw)),
         What::StepPassed { attempt, step } => format!("{attempt} passed step {}", step + 1),
         What::Applied { attempt, note } => with_reason(format!("{attempt} is deployed"), Some(note)),
-        What::ApplyFailed { attempt, why } => format!("{attempt} could not be deployed: {why}"),
+        What::ApplyFailed { attempt, why, .. } => format!("{attempt} could not be deployed: {why}"),
         What::Shifted { attempt, to } => format!("{attempt} has {to} of the users"),
-        What::ShiftFailed { attempt, to, why } => format!("{attempt} could not get {to} of the users: {why}"),
+        What::ShiftFailed { attempt, to, why, .. } => format!("{attempt} could not get {to} of the users: {why}"),
         What::Promoted { attempt } => format!("{attempt} is promoted and the last known good"),
         What::Settled { attempt } => format!("{attempt}: what it replaced is gone"),
         What::SettleFailed { attempt, why } => format!("{attempt}: what it replaced could not be taken down: {why}"),
@@ -52,6 +55,11 @@ pub fn describe(what: &What) -> String {
         What::Stuck { attempt, at, live, advice } => {
             format!("{attempt} is stuck at {at}; live: {live}; advice: {advice}")
         }
+        What::LookedForDrift { .. }
+        | What::Drifted { .. }
+        | What::DriftEnded { .. }
+        | What::Rehearsed { .. }
+        | What::WayBackWaived { .. } => report::standing(what).unwrap_or_default(),
         What::Told { notice } => format!("told people, notice {notice}"),
         What::TellFailed { notice, why } => format!("could not tell people, notice {notice}: {why}"),
     }
@@ -113,5 +121,6 @@ fn cause(cause: &Cause) -> String {
         Cause::Investigated { after, gate, why } => format!("gate {gate} still bad after {after}: {why}"),
         Cause::Blind { after, gate, why } => format!("gate {gate} blind for {after}: {why}"),
         Cause::Ordered { reason } => reason.clone(),
+        Cause::Unseen { after, why } => format!("nothing could be seen for {after}: {why}"),
     }
 }

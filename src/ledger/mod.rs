@@ -15,7 +15,9 @@ use crate::{
 };
 
 pub use describe::describe;
-pub use git::{CheckoutError, GitLedger, Repository, RepositoryError, Settings, SignError, Signers};
+pub use git::{
+    CheckoutError, GitLedger, Proposal, Proposed, Put, Repository, RepositoryError, Settings, SignError, Signers, Tip,
+};
 pub use memory::{Fault, MemoryLedger, MemoryTrees};
 
 /// The shared record of every environment.

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Actor, AttemptId, ComponentName, Freeze, GateName, Lease, Pin, Plan, Portion, Quarantine, Quarantined, Reading,
-    Release, Span, Stamp,
+    Actor, AttemptId, ComponentName, Difference, DriftEnd, Freeze, GateName, Lease, Pin, Plan, Portion, Quarantine,
+    Quarantined, Reading, Rehearsal, Release, Span, Stamp, TreeId,
 };
 
 /// A fact of one environment, in the past tense; the ledger holds nothing else.
@@ -92,6 +92,8 @@ pub enum What {
     ApplyFailed {
         attempt: AttemptId,
         why: String,
+        #[serde(default)]
+        blame: Blame,
     },
     Shifted {
         attempt: AttemptId,
@@ -101,6 +103,8 @@ pub enum What {
         attempt: AttemptId,
         to: Portion,
         why: String,
+        #[serde(default)]
+        blame: Blame,
     },
     /// Bake included, everything passed: this commit is the last known good.
     Promoted {
@@ -155,6 +159,33 @@ pub enum What {
         advice: String,
     },
 
+    // what stands
+    /// Nothing new was seen; or nothing at all, and why.
+    LookedForDrift {
+        tree: TreeId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        blind: Option<String>,
+    },
+    /// Live is not what the ledger says. The first differences, and how many there are in all.
+    Drifted {
+        tree: TreeId,
+        differences: Vec<Difference>,
+        count: usize,
+    },
+    DriftEnded {
+        how: DriftEnd,
+    },
+    /// Somebody tried whether the release could be deployed again, without doing it.
+    Rehearsed {
+        tree: TreeId,
+        rehearsal: Rehearsal,
+    },
+    /// A person lets the promotion go on without a proven way back.
+    WayBackWaived {
+        attempt: AttemptId,
+        reason: String,
+    },
+
     // notices
     Told {
         notice: u64,
@@ -199,6 +230,11 @@ pub enum Cause {
     Ordered {
         reason: String,
     },
+    /// Live could not be compared with the ledger, or the way back could not be tried, for too long; nobody is blamed.
+    Unseen {
+        after: Span,
+        why: String,
+    },
 }
 
 impl Cause {
@@ -211,7 +247,7 @@ impl Cause {
             | Cause::Deadline { .. }
             | Cause::Investigated { .. }
             | Cause::Ordered { .. } => true,
-            Cause::Blind { .. } => false,
+            Cause::Blind { .. } | Cause::Unseen { .. } => false,
         }
     }
 }
@@ -229,8 +265,21 @@ impl Cause {
             }
             Cause::Blind { after, gate, why } => format!("gate `{gate}` could not look for {after}: {why}"),
             Cause::Ordered { reason } => format!("ordered: {reason}"),
+            Cause::Unseen { after, why } => format!("nothing could be seen for {after}: {why}"),
         }
     }
+}
+
+/// Whose fault it is that a target could not do what was asked, as far as it knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blame {
+    #[default]
+    Unknown,
+    /// The release's: trying again gives the same.
+    Release,
+    /// That of the world around it: the next try may succeed.
+    World,
 }
 
 /// A wish to the world. Each gives exactly one event and may be done twice.
@@ -263,13 +312,21 @@ pub enum Effect {
     Tell {
         notice: Notice,
     },
+    /// Compares what is live with the release.
+    LookForDrift {
+        release: Release,
+    },
+    /// Tries whether the release could be deployed again, without doing it.
+    Rehearse {
+        release: Release,
+    },
 }
 
 impl Effect {
     /// Whether it changes the world: then everything it rests on must be in the ledger first.
     pub fn acts(&self) -> bool {
         match self {
-            Effect::Look { .. } | Effect::Tell { .. } => false,
+            Effect::Look { .. } | Effect::Tell { .. } | Effect::LookForDrift { .. } | Effect::Rehearse { .. } => false,
             Effect::Apply { .. } | Effect::Shift { .. } | Effect::Retreat { .. } | Effect::Settle { .. } => true,
         }
     }

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod drift;
 mod event;
 mod names;
 mod plan;
@@ -7,7 +8,8 @@ mod policy;
 mod reading;
 mod time;
 
-pub use event::{Cause, Effect, Ending, Event, Notice, Urgency, What};
+pub use drift::{Difference, DriftEnd, Guard, Rehearsal, SourcePlace, shown};
+pub use event::{Blame, Cause, Effect, Ending, Event, Notice, Urgency, What};
 pub use names::{
     Actor, AttemptId, CommitId, ComponentName, EnvironmentName, GateName, InvariantName, NameError, PipelineName,
     TreeId, Version,

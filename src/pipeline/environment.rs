@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     ChannelSpec, Environment, Fault, Kind, Kinds, Node, Pace, Splits, TargetSpec, canary, forms,
     gates::{self, Gates},
-    invariants,
+    guard, invariants,
     section::{Faults, Section},
     words::remedy,
 };
@@ -58,7 +58,8 @@ pub(super) fn environment(
     let limits = limits(&section);
     let bake = section.read("bake").unwrap_or(BAKE.min(limits.deadline));
     check_deadline(&section, &canary.iter().map(|(_, hold)| *hold).collect::<Vec<_>>(), bake, &limits);
-    let (watch, gates) = watch(&section, gates, shared);
+    let (watch, mut gates) = watch(&section, gates, shared);
+    let (guard, guard_gates) = guard::guard(&section, &mut gates, shared);
     let notify = section.get("notify").map_or(Vec::new(), |node| channels(node, shared.kinds, faults));
     Some(Environment {
         name: name?,
@@ -75,6 +76,8 @@ pub(super) fn environment(
         watch,
         limits,
         notify,
+        guard,
+        guard_gates,
     })
 }
 

@@ -126,6 +126,10 @@ pub(super) struct Environment {
     rollback: Option<Rollback>,
     /// How long a version that was rolled back stays out: a duration or `forever`. Default: `14d`.
     quarantine: Option<String>,
+    /// How often live is compared with what was deployed; `off`: never. Default: every minute, where the target can see it.
+    drift: Option<DriftForm>,
+    /// How often is tried whether the last known-good release could be deployed again; `off`: never. Default: every day.
+    way_back: Option<WayBackForm>,
     /// Who is told.
     notify: Option<Vec<AnyChannel>>,
 }
@@ -261,6 +265,52 @@ pub(super) struct WatchForm {
     gates: Option<Vec<String>>,
 }
 
+/// Looking for drift.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
+pub(super) struct DriftEvery {
+    /// From one look to the next. Default: `1m`.
+    every: Option<Span>,
+    /// Names of gates that look on, too: what they find bad is drift. Such as one of kind `version`.
+    gates: Option<Vec<String>>,
+}
+
+/// Trying the way back.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the type gives the keys and the schema; values are read key by key")]
+pub(super) struct WayBackEvery {
+    /// From one rehearsal to the next. Default: `24h`.
+    every: Option<Span>,
+}
+
+/// Never.
+#[derive(JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "the type gives the schema; values are read key by key")]
+pub(super) enum Off {
+    Off,
+}
+
+/// `off`, or how often.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the type gives the schema; values are read key by key")]
+pub(super) enum DriftForm {
+    Off(Off),
+    Spec(DriftEvery),
+}
+
+/// `off`, or how often.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the type gives the schema; values are read key by key")]
+pub(super) enum WayBackForm {
+    Off(Off),
+    Spec(WayBackEvery),
+}
+
 /// How a deploy is tried.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -346,7 +396,7 @@ macro_rules! never_read_whole {
         })*
     };
 }
-never_read_whole!(AnyGate, GateUse, AnyTarget, AnyChannel, CanaryStep, Watch);
+never_read_whole!(AnyGate, GateUse, AnyTarget, AnyChannel, CanaryStep, Watch, DriftForm, WayBackForm);
 
 impl<'de, T> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {

@@ -7,6 +7,7 @@ mod fault;
 mod forms;
 mod gates;
 mod graph;
+mod guard;
 mod invariants;
 mod kind;
 mod node;
@@ -33,7 +34,9 @@ pub use words::nearest;
 
 use crate::{
     edit,
-    model::{ComponentName, EnvironmentName, GateName, GateSpec, Limits, PipelineName, Portion, Span, WatchSpec},
+    model::{
+        ComponentName, EnvironmentName, GateName, GateSpec, Guard, Limits, PipelineName, Portion, Span, WatchSpec,
+    },
     versions,
 };
 
@@ -97,6 +100,10 @@ pub struct Environment {
     pub watch: WatchSpec,
     pub limits: Limits,
     pub notify: Vec<ChannelSpec>,
+    /// How often is looked for drift, and whether the way back still exists.
+    pub guard: Guard,
+    /// Gates that look on at every look for drift.
+    pub guard_gates: Vec<GateName>,
 }
 
 /// How big a step is.

@@ -135,6 +135,8 @@ impl Desk {
             watch: WatchSpec::default(),
             limits: Limits::default(),
             notify: Vec::new(),
+            guard: Default::default(),
+            guard_gates: Vec::new(),
         };
         let pipeline = Pipeline {
             name: PipelineName::new("platform").expect("a name"),

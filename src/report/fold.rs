@@ -35,7 +35,7 @@ impl Teller {
             What::Started { plan } => self.started(event, plan),
             What::Read { attempt, reading } => self.read(*attempt, reading),
             What::StepPassed { attempt, .. } | What::Applied { attempt, .. } => self.step_over(*attempt, at),
-            What::ApplyFailed { attempt, why } => self.trouble(*attempt, at, format!("deploy failed: {why}")),
+            What::ApplyFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("deploy failed: {why}")),
             What::ShiftFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("moving users failed: {why}")),
             What::SettleFailed { attempt, why } => self.trouble(*attempt, at, format!("taking down failed: {why}")),
             What::RetreatFailed { attempt, why } => self.trouble(*attempt, at, format!("going back failed: {why}")),
@@ -72,7 +72,12 @@ impl Teller {
             | What::Unfrozen { .. }
             | What::Approved { .. }
             | What::Extended { .. }
-            | What::Aborted { .. } => self.deed(event),
+            | What::Aborted { .. }
+            | What::Drifted { .. }
+            | What::DriftEnded { .. }
+            | What::WayBackWaived { .. } => self.deed(event),
+            What::Rehearsed { rehearsal, .. } if !rehearsal.obstacles.is_empty() => self.deed(event),
+            What::LookedForDrift { .. } | What::Rehearsed { .. } => {}
             What::Leased { .. } | What::Released { .. } | What::Told { .. } | What::TellFailed { .. } => {}
         }
     }
@@ -357,6 +362,7 @@ fn attempt_of(what: &What) -> Option<AttemptId> {
         | What::RetreatFailed { attempt, .. }
         | What::RollbackWidened { attempt, .. }
         | What::RolledBack { attempt }
+        | What::WayBackWaived { attempt, .. }
         | What::Stuck { attempt, .. } => Some(*attempt),
         What::Pinned { .. }
         | What::Unpinned { .. }
@@ -368,6 +374,10 @@ fn attempt_of(what: &What) -> Option<AttemptId> {
         | What::Leased { .. }
         | What::Released { .. }
         | What::Started { .. }
+        | What::LookedForDrift { .. }
+        | What::Drifted { .. }
+        | What::DriftEnded { .. }
+        | What::Rehearsed { .. }
         | What::Told { .. }
         | What::TellFailed { .. } => None,
     }
@@ -392,6 +402,11 @@ fn deed(what: &What) -> Option<String> {
         },
         What::Extended { attempt, until, reason } => format!("gave {attempt} time until {until}: {reason}"),
         What::Aborted { attempt, reason } => format!("aborted {attempt}: {reason}"),
+        What::LookedForDrift { .. }
+        | What::Drifted { .. }
+        | What::DriftEnded { .. }
+        | What::Rehearsed { .. }
+        | What::WayBackWaived { .. } => return super::standing(what),
         What::RollbackOrdered { .. }
         | What::Leased { .. }
         | What::Released { .. }

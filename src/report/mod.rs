@@ -3,6 +3,7 @@
 pub mod ci;
 mod fold;
 mod spark;
+mod standing;
 mod summary;
 pub mod svg;
 mod table;
@@ -18,6 +19,7 @@ use crate::model::{
 
 pub use fold::story;
 pub use spark::sparkline;
+pub use standing::standing;
 pub use summary::{SUMMARY_BYTES_MAX, summary_markdown};
 pub use table::{Width, row, table};
 
@@ -208,6 +210,7 @@ impl AttemptLine {
             Cause::ShiftFailed { .. } => "moving users".to_owned(),
             Cause::Deadline { .. } => "deadline".to_owned(),
             Cause::Ordered { .. } => "a person".to_owned(),
+            Cause::Unseen { .. } => "nobody could look".to_owned(),
         })
     }
 

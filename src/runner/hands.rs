@@ -8,8 +8,8 @@ use crate::{
     engine::State,
     gates::{Gate, Scene},
     model::{
-        AttemptId, Effect, EnvironmentName, GateName, GateSpec, Notice, Plan, Portion, Reading, Release, Saw, Span,
-        Stamp, What,
+        AttemptId, Blame, Effect, EnvironmentName, GateName, GateSpec, Guard, Notice, Plan, Portion, Reading,
+        Rehearsal, Release, Saw, Span, Stamp, What,
     },
     targets::{Act, Done, Target, TargetError},
 };
@@ -25,6 +25,16 @@ pub trait Sockets: Send + Sync {
 
     fn tells(&self) -> bool {
         !self.channels().is_empty()
+    }
+
+    /// What is watched over while nothing happens, and how often.
+    fn guard(&self) -> Guard {
+        Guard::default()
+    }
+
+    /// Gates that look on at every look for drift.
+    fn guard_gates(&self) -> &[(GateName, GateSpec)] {
+        &[]
     }
 }
 
@@ -61,6 +71,14 @@ impl<'a> Hands<'a> {
                 Effect::Settle { attempt, keep } => self.settle(attempt, keep, fence).await,
                 Effect::Look { attempt, gate } => no_plan(attempt, gate, self.clock),
                 Effect::Tell { notice } => self.tell(notice).await,
+                // Not acts: the runner has its own hands for them.
+                Effect::LookForDrift { release } => {
+                    What::LookedForDrift { tree: release.tree, blind: Some("nobody looked".to_owned()) }
+                }
+                Effect::Rehearse { release } => {
+                    let blind = Some("nobody looked".to_owned());
+                    What::Rehearsed { tree: release.tree, rehearsal: Rehearsal { blind, ..Rehearsal::default() } }
+                }
             }
         }
         .boxed()
@@ -69,14 +87,14 @@ impl<'a> Hands<'a> {
     async fn apply(&self, attempt: AttemptId, release: Release, fence: u64) -> What {
         match self.perform(Act::Apply { release }, fence).await {
             Ok(done) => What::Applied { attempt, note: done.note },
-            Err(error) => What::ApplyFailed { attempt, why: sentence(&error) },
+            Err(error) => What::ApplyFailed { attempt, blame: blame(&error), why: sentence(&error) },
         }
     }
 
     async fn shift(&self, attempt: AttemptId, release: Release, to: Portion, fence: u64) -> What {
         match self.perform(Act::Shift { release, to: to.clone() }, fence).await {
             Ok(_) => What::Shifted { attempt, to },
-            Err(error) => What::ShiftFailed { attempt, to, why: sentence(&error) },
+            Err(error) => What::ShiftFailed { attempt, to, blame: blame(&error), why: sentence(&error) },
         }
     }
 
@@ -122,16 +140,8 @@ impl<'a> Hands<'a> {
     }
 
     async fn scene(&self, plan: &Plan, spec: &GateSpec, attempt: AttemptId) -> Scene {
-        let mut facts: BTreeMap<String, String> = match self.sockets.target().live().await {
-            Ok(live) => live.facts,
-            // The gate then says which fact it misses.
-            Err(_) => BTreeMap::new(),
-        };
-        facts.insert("environment".to_owned(), self.environment.to_string());
+        let mut facts = self.facts(&plan.release).await;
         facts.insert("attempt".to_owned(), attempt.0.to_string());
-        for (component, version) in &plan.release.versions {
-            facts.insert(format!("version.{component}"), version.to_string());
-        }
         Scene {
             environment: self.environment.clone(),
             candidate: plan.release.clone(),
@@ -139,6 +149,20 @@ impl<'a> Hands<'a> {
             facts,
             timeout: spec.timeout,
         }
+    }
+
+    /// What the target says of itself, and what the release is.
+    pub(super) async fn facts(&self, release: &Release) -> BTreeMap<String, String> {
+        let mut facts: BTreeMap<String, String> = match self.sockets.target().live().await {
+            Ok(live) => live.facts,
+            // The gate then says which fact it misses.
+            Err(_) => BTreeMap::new(),
+        };
+        facts.insert("environment".to_owned(), self.environment.to_string());
+        for (component, version) in &release.versions {
+            facts.insert(format!("version.{component}"), version.to_string());
+        }
+        facts
     }
 
     /// Tells every channel; one that fails or does not answer is a warning.
@@ -166,7 +190,7 @@ impl<'a> Hands<'a> {
 /// How long all channels together may take over one notice: at the end of a run somebody waits for them.
 const TELL_PATIENCE: Span = Span::seconds(10);
 
-fn wait_until(clock: &dyn Clock, until: Stamp) -> BoxFuture<'_, ()> {
+pub(super) fn wait_until(clock: &dyn Clock, until: Stamp) -> BoxFuture<'_, ()> {
     async move {
         while clock.now() < until {
             clock.wait(until).await;
@@ -181,13 +205,26 @@ fn unanswered(effect: &Effect, within: Span) -> Option<What> {
     match effect {
         Effect::Retreat { attempt, .. } => Some(What::RetreatFailed { attempt: *attempt, why }),
         Effect::Settle { attempt, .. } => Some(What::SettleFailed { attempt: *attempt, why }),
-        Effect::Apply { .. } | Effect::Shift { .. } | Effect::Look { .. } | Effect::Tell { .. } => None,
+        Effect::Apply { .. }
+        | Effect::Shift { .. }
+        | Effect::Look { .. }
+        | Effect::Tell { .. }
+        | Effect::LookForDrift { .. }
+        | Effect::Rehearse { .. } => None,
     }
 }
 
 fn no_plan(attempt: AttemptId, gate: GateName, clock: &dyn Clock) -> What {
     let saw = Saw::Blind("the plan does not have this gate".to_owned());
     What::Read { attempt, reading: Reading { gate, at: clock.now(), took: Span(0), saw } }
+}
+
+/// Whose fault a target's error is.
+fn blame(error: &TargetError) -> Blame {
+    match error {
+        TargetError::Release(_) => Blame::Release,
+        TargetError::World { .. } | TargetError::Fenced { .. } => Blame::World,
+    }
 }
 
 /// An error with all its causes, on one line.

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod guard;
 mod hands;
 mod identity;
 mod page;
@@ -13,6 +14,8 @@ use futures_util::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use guard::differences;
+use guard::{Errand, Found, is_quiet};
 pub use hands::{Hands, Sockets, sentence};
 pub use identity::{has_ended, holder};
 pub use page::make as page;
@@ -155,6 +158,8 @@ struct Work<'a> {
     looking: BTreeSet<(AttemptId, GateName)>,
     tells: FuturesUnordered<BoxFuture<'a, (u64, What)>>,
     telling: BTreeSet<u64>,
+    guards: FuturesUnordered<BoxFuture<'a, (Errand, Found)>>,
+    guarding: BTreeSet<Errand>,
     /// Where the looks were begun.
     place: Place,
 }
@@ -187,11 +192,11 @@ impl<'a> Runner<'a> {
                 return Ok((Outcome::Stopped, belief.state));
             }
             let now = self.clock.now();
-            let mut next = engine::next(&belief.state, now, Setup { tells: self.sockets.tells() });
+            let mut next = engine::next(&belief.state, now, self.setup());
             if is_over(goal, &belief.state) {
                 // What was done is still told; what comes after it is somebody else's goal.
                 next.decisions.clear();
-                next.effects.retain(|effect| matches!(effect, Effect::Tell { .. }));
+                next.effects.retain(|effect| is_wanted_at_the_end(goal, effect));
             }
             self.view.show(&belief.state, &next, now);
             if let Some(outcome) = reached(goal, &belief.state, &next, &work, now) {
@@ -263,6 +268,14 @@ impl<'a> Runner<'a> {
                         work.tells.push(async move { (id, tell.await) }.boxed());
                     }
                 }
+                Effect::LookForDrift { release } => {
+                    let errand = Errand::Drift(release.tree.clone());
+                    work.stand_guard(errand, || self.hands().look_for_drift(release.clone()));
+                }
+                Effect::Rehearse { release } => {
+                    let errand = Errand::Rehearsal(release.tree.clone());
+                    work.stand_guard(errand, || self.hands().rehearse(release.clone()));
+                }
                 Effect::Apply { .. } | Effect::Shift { .. } | Effect::Retreat { .. } | Effect::Settle { .. } => {
                     if work.act.is_none() {
                         let act = self.hands().act(effect.clone(), belief.state.fence, patience(&belief.state));
@@ -271,6 +284,10 @@ impl<'a> Runner<'a> {
                 }
             }
         }
+    }
+
+    fn setup(&self) -> Setup {
+        Setup { tells: self.sockets.tells(), guard: self.sockets.guard() }
     }
 
     fn hands(&self) -> Hands<'a> {
@@ -296,6 +313,7 @@ impl<'a> Runner<'a> {
         match answer {
             Some(Answer::Act(what)) => self.write(belief, vec![what]).await.map(drop),
             Some(Answer::Look(gate, attempt, what)) => self.took_a_look(belief, attempt, &gate, what).await,
+            Some(Answer::Guard(errand, found)) => self.stood_guard(belief, errand, found).await,
             Some(Answer::Told(_, what)) => {
                 belief.take_pending(self.event(what));
                 Ok(())
@@ -425,6 +443,7 @@ impl<'a> Runner<'a> {
     /// Writes what is pending and lets the lease go, so that the next runner need not wait. A git host that is down costs
     /// only that: readings are taken again, and the lease ends by itself.
     async fn close(&self, belief: &mut Belief) -> Result<(), RunnerError> {
+        belief.pending.retain(|event| !is_quiet(event));
         for _ in 0..RACES_MAX {
             let now = self.clock.now();
             let ours = belief.state.holds_lease(&self.me, now);
@@ -466,7 +485,11 @@ impl Belief {
         self.state = self.opened.state.clone();
         self.pending.clear();
         for event in events {
-            if is_told(&event.what) || answers_an_effect(&event.what) || matches!(event.what, What::Read { .. }) {
+            if is_told(&event.what)
+                || answers_an_effect(&event.what)
+                || matches!(event.what, What::Read { .. })
+                || is_watchful(&event.what)
+            {
                 self.take_pending(event);
             }
         }
@@ -476,7 +499,9 @@ impl Belief {
         if let Some(head) = &self.opened.head {
             self.state.apply(head, &event);
         }
-        self.pending_since.get_or_insert(event.at);
+        if !is_quiet(&event) {
+            self.pending_since.get_or_insert(event.at);
+        }
         self.pending.push(event);
     }
 }
@@ -485,6 +510,7 @@ enum Answer {
     Act(What),
     Look(GateName, AttemptId, What),
     Told(u64, What),
+    Guard(Errand, Found),
 }
 
 impl<'a> Work<'a> {
@@ -495,6 +521,8 @@ impl<'a> Work<'a> {
             looking: BTreeSet::new(),
             tells: FuturesUnordered::new(),
             telling: BTreeSet::new(),
+            guards: FuturesUnordered::new(),
+            guarding: BTreeSet::new(),
             place: Place::default(),
         }
     }
@@ -505,7 +533,16 @@ impl<'a> Work<'a> {
         if place != self.place {
             self.looks.clear();
             self.looking.clear();
+            self.guards.clear();
+            self.guarding.clear();
             self.place = place;
+        }
+    }
+
+    fn stand_guard(&mut self, errand: Errand, begin: impl FnOnce() -> BoxFuture<'a, Found>) {
+        if self.guarding.insert(errand.clone()) {
+            let found = begin();
+            self.guards.push(async move { (errand, found.await) }.boxed());
         }
     }
 
@@ -524,8 +561,10 @@ impl<'a> Work<'a> {
             };
             let look = next_or_never(&mut self.looks).map(|(gate, attempt, what)| Answer::Look(gate, attempt, what));
             let tell = next_or_never(&mut self.tells).map(|(id, what)| Answer::Told(id, what));
-            match select(act, select(look.boxed(), tell.boxed())).await {
-                Either::Left((answer, _))
+            let guard = next_or_never(&mut self.guards).map(|(errand, found)| Answer::Guard(errand, found));
+            let (said, seen) = (select(act, tell.boxed()), select(look.boxed(), guard.boxed()));
+            match select(said, seen).await {
+                Either::Left((Either::Left((answer, _)) | Either::Right((answer, _)), _))
                 | Either::Right((Either::Left((answer, _)) | Either::Right((answer, _)), _)) => answer,
             }
         };
@@ -536,6 +575,9 @@ impl<'a> Work<'a> {
             }
             Answer::Told(id, _) => {
                 self.telling.remove(id);
+            }
+            Answer::Guard(errand, _) => {
+                self.guarding.remove(errand);
             }
         }
         answer
@@ -557,15 +599,29 @@ fn is_over(goal: Goal, state: &State) -> bool {
     }
 }
 
+/// What is still done when the goal is reached: people are told, and who comes by now and then looks around.
+fn is_wanted_at_the_end(goal: Goal, effect: &Effect) -> bool {
+    match effect {
+        Effect::Tell { .. } => true,
+        Effect::LookForDrift { .. } | Effect::Rehearse { .. } => goal == Goal::Due,
+        Effect::Look { .. }
+        | Effect::Apply { .. }
+        | Effect::Shift { .. }
+        | Effect::Retreat { .. }
+        | Effect::Settle { .. } => false,
+    }
+}
+
 /// Whether the goal is reached, and how.
 fn reached(goal: Goal, state: &State, next: &Next, work: &Work, now: Stamp) -> Option<Outcome> {
-    let idle = next.decisions.is_empty() && next.effects.is_empty() && work.act.is_none() && work.looks.is_empty();
+    let quiet = work.act.is_none() && work.looks.is_empty() && work.guards.is_empty();
+    let idle = next.decisions.is_empty() && next.effects.is_empty() && quiet;
     if is_over(goal, state) {
         return next.effects.is_empty().then_some(Outcome::Ended);
     }
     let waits = || next.waits.clone();
     match goal {
-        Goal::Ended { wait_for_people: false } if idle && waits_for_people(state, now) => {
+        Goal::Ended { wait_for_people: false } if idle && (next.held || waits_for_people(state, now)) => {
             Some(Outcome::Held { waits: waits() })
         }
         Goal::Due if idle => Some(Outcome::Waiting { waits: waits(), wake: next.wake }),
@@ -631,6 +687,13 @@ fn answers_an_effect(what: &What) -> bool {
 
 fn is_told(what: &What) -> bool {
     matches!(what, What::Told { .. } | What::TellFailed { .. })
+}
+
+fn is_watchful(what: &What) -> bool {
+    matches!(
+        what,
+        What::LookedForDrift { .. } | What::Drifted { .. } | What::DriftEnded { .. } | What::Rehearsed { .. }
+    )
 }
 
 /// Several views at once.

@@ -2,6 +2,7 @@ use crate::{
     engine::State,
     ledger::{Durability, GoodRef, Opened, Page},
     model::{CommitId, Event, TreeId, What},
+    report,
 };
 
 /// The page that these events make after what was opened.
@@ -72,7 +73,10 @@ fn weight(what: &What) -> u8 {
         | What::Unfrozen { .. }
         | What::Approved { .. }
         | What::Extended { .. }
-        | What::Aborted { .. } => 5,
+        | What::Aborted { .. }
+        | What::Drifted { .. }
+        | What::DriftEnded { .. }
+        | What::WayBackWaived { .. } => 5,
         What::Applied { .. }
         | What::ApplyFailed { .. }
         | What::Shifted { .. }
@@ -82,8 +86,8 @@ fn weight(what: &What) -> u8 {
         | What::Retreated { .. }
         | What::RetreatFailed { .. }
         | What::WatchEnded { .. } => 4,
-        What::StepPassed { .. } => 3,
-        What::Read { .. } => 2,
+        What::StepPassed { .. } | What::Rehearsed { .. } => 3,
+        What::Read { .. } | What::LookedForDrift { .. } => 2,
         What::Leased { .. } | What::Released { .. } => 1,
         What::Told { .. } | What::TellFailed { .. } => 0,
     }
@@ -112,9 +116,9 @@ fn line(after: &State, what: &What) -> String {
         What::Read { attempt, reading } => format!("{attempt}: gate {} looked", reading.gate),
         What::StepPassed { attempt, step } => format!("{attempt}: step {} passed", step + 1),
         What::Applied { attempt, .. } => format!("{attempt}: deployed"),
-        What::ApplyFailed { attempt, why } => format!("{attempt}: deploy failed: {why}"),
+        What::ApplyFailed { attempt, why, .. } => format!("{attempt}: deploy failed: {why}"),
         What::Shifted { attempt, to } => format!("{attempt}: {to} of the users moved"),
-        What::ShiftFailed { attempt, to, why } => format!("{attempt}: moving {to} of the users failed: {why}"),
+        What::ShiftFailed { attempt, to, why, .. } => format!("{attempt}: moving {to} of the users failed: {why}"),
         What::Promoted { attempt } => match after.good.as_ref().filter(|good| good.attempt == *attempt) {
             Some(good) => format!("{attempt}: promoted, {} is known good", good.release.tree.short()),
             None => format!("{attempt}: promoted"),
@@ -129,6 +133,11 @@ fn line(after: &State, what: &What) -> String {
         What::RollbackWidened { attempt, .. } => format!("{attempt}: going back to the whole known-good release"),
         What::RolledBack { attempt } => format!("{attempt}: rolled back"),
         What::Stuck { attempt, at, .. } => format!("{attempt}: stuck {at}"),
+        What::LookedForDrift { .. }
+        | What::Drifted { .. }
+        | What::DriftEnded { .. }
+        | What::Rehearsed { .. }
+        | What::WayBackWaived { .. } => report::standing(what).unwrap_or_default(),
         What::Told { .. } => "told".to_owned(),
         What::TellFailed { why, .. } => format!("telling failed: {why}"),
     }

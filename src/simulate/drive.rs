@@ -187,10 +187,15 @@ impl Drive {
         inner.faults = super::Faults { act_seconds_max: 5, ..super::Faults::default() };
         self.calm_at.get_or_insert(inner.elapsed);
         let stuck = inner.state.stuck.is_some() && inner.state.way_back().is_some();
+        let drifted = inner.state.drift.is_some() && inner.state.stuck.is_none();
+        inner.lost.clear();
         let unapproved = self.story.plan.approval && inner.state.attempt.is_some();
         drop(inner);
         if stuck {
             self.begin_deed(Deed::Rollback);
+        }
+        if drifted {
+            self.begin_deed(Deed::DropDrift);
         }
         if unapproved {
             self.begin_deed(Deed::Approve);
@@ -224,16 +229,24 @@ impl Drive {
         self.world.note(|| format!("a person: {deed:?}"));
         match deed {
             Deed::Promote => return self.begin_runner(false, true),
-            Deed::Mend | Deed::Unreachable(_) | Deed::Blind | Deed::See | Deed::Sicken(_) => {
+            Deed::Mend
+            | Deed::Unreachable(_)
+            | Deed::Blind
+            | Deed::See
+            | Deed::Sicken(_)
+            | Deed::EditByHand
+            | Deed::UndoByHand
+            | Deed::LoseImages(_)
+            | Deed::FindImages => {
                 return self.world.inner().change(deed);
             }
-            Deed::Rollback | Deed::RollbackTo(..) => {}
+            Deed::Rollback | Deed::RollbackTo(..) | Deed::DropDrift | Deed::AcceptDrift => {}
             Deed::Approve | Deed::Abort | Deed::Extend | Deed::Freeze | Deed::Unfreeze | Deed::Pin | Deed::Unpin => {}
         }
-        let acts = matches!(deed, Deed::Rollback | Deed::RollbackTo(..));
+        let acts = matches!(deed, Deed::Rollback | Deed::RollbackTo(..) | Deed::DropDrift);
         let work = async move {
             let by = person.clone();
-            people::say(world, move |state, now| people::fact(deed, state, now, &by), person).await;
+            people::say(world, move |state, now| people::facts(deed, state, now, &by), person).await;
             acts.then_some((Span(0), Due::Runner { seize: true, once: true }))
         };
         self.spawn(None, work.boxed());

@@ -7,7 +7,7 @@ use crate::{
     channels::Channel,
     clients::clock::Clock,
     gates::{Gate, Scene},
-    model::{Arm, ArmCounts, Counts, EnvironmentName, GateSpec, Notice, Release, Saw, Span},
+    model::{Arm, ArmCounts, Counts, EnvironmentName, GateSpec, Guard, Notice, Release, Saw, Span},
     runner::Sockets,
     targets::Target,
 };
@@ -38,6 +38,13 @@ impl Sockets for SimSockets {
 
     fn channels(&self) -> &[Box<dyn Channel>] {
         &self.channels
+    }
+
+    fn guard(&self) -> Guard {
+        match self.world.inner().guard {
+            true => Guard { drift: Some(Span::minutes(1)), way_back: Some(Span::hours(24)) },
+            false => Guard::default(),
+        }
     }
 }
 

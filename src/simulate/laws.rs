@@ -4,8 +4,8 @@ use crate::{
     engine::{Attempt, State},
     ledger::Page,
     model::{
-        AttemptId, CommitId, Event, GateName, GateSpec, Lease, OnFail, Quarantined, Reading, Rule, Saw, Span, Stamp,
-        Step, TreeId, What,
+        AttemptId, CommitId, Event, GateName, GateSpec, Lease, OnFail, Quarantined, Reading, Release, Rule, Saw, Span,
+        Stamp, Step, TreeId, What,
     },
     targets::Act,
 };
@@ -18,6 +18,8 @@ pub(super) struct Laws {
     fences: BTreeMap<u64, String>,
     fence_landed: u64,
     served: bool,
+    /// Somebody looks for drift and tries the way back.
+    pub guarded: bool,
     shift_landed: u64,
     step: Watched,
     tries: (Place, u32),
@@ -123,6 +125,9 @@ impl Laws {
             What::Promoted { attempt } => {
                 let all = state.attempt.as_ref().filter(|a| a.id == *attempt && a.current().is_none());
                 self.holds(all.is_some(), || format!("{attempt} was promoted with steps open"));
+                if let Some(attempt) = all {
+                    self.way_back_is_proven(state, attempt, Some(&attempt.plan.release));
+                }
                 let there = all.is_some_and(|a| users.get(&a.plan.release.tree) == Some(&10_000));
                 self.holds(there, || format!("{attempt} was promoted while users are on {users:?}"));
             }
@@ -208,6 +213,9 @@ impl Laws {
             Step::Check { .. } => {
                 let frozen = state.frozen(at).is_some();
                 self.holds(!frozen, || "a preflight passed during a freeze".to_owned());
+                let drift = state.drift.is_some() && self.guarded;
+                self.holds(!drift, || "a preflight passed while drift stood".to_owned());
+                self.way_back_is_proven(state, attempt, attempt.plan.back.as_ref());
             }
             Step::Shift { to, .. } => {
                 let share = match to {
@@ -221,6 +229,14 @@ impl Laws {
             }
             Step::Deploy | Step::Prove { .. } | Step::Bake { .. } => {}
         }
+    }
+
+    /// Where somebody stands guard, what becomes the only way back was seen to be one during this attempt.
+    fn way_back_is_proven(&mut self, state: &State, attempt: &Attempt, release: Option<&Release>) {
+        let Some(release) = release.filter(|_| self.guarded) else { return };
+        let proven = state.ways_back.get(&release.tree).and_then(|way| way.proven);
+        let holds = proven.is_some_and(|at| at >= attempt.started) || attempt.way_back_waived.is_some();
+        self.holds(holds, || format!("{} went on without a proven way back to {}", attempt.id, release.tree));
     }
 
     /// What is missing before the gate may count as passed.

@@ -109,6 +109,8 @@ fn play(story: Story, chance: Chance, crash_at: Option<u64>, mutation: Option<Mu
     let world = Arc::new(World::new(BEGIN, chance, story.faults.clone(), natures));
     world.inner().crash_at = crash_at;
     world.inner().mutation = mutation;
+    world.inner().guard = story.guard;
+    world.inner().laws.guarded = story.guard;
     drive::Drive::new(world, story).run()
 }
 

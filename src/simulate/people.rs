@@ -6,12 +6,12 @@ use crate::{
     commands::quarantine_of,
     engine::{Holder, State},
     ledger::{Ledger, LedgerError},
-    model::{Actor, Event, Freeze, Pin, Release, Span, Stamp, Version, What},
+    model::{Actor, Difference, DriftEnd, Event, Freeze, Pin, Release, Span, Stamp, Version, What},
     runner,
 };
 
 /// Writes what a person says; a lost race is said again. Nothing is written when there is nothing to say.
-pub(super) async fn say(world: Arc<World>, say: impl Fn(&State, Stamp) -> Option<What>, by: Actor) {
+pub(super) async fn say(world: Arc<World>, say: impl Fn(&State, Stamp) -> Vec<What>, by: Actor) {
     const TRIES: usize = 20;
     let ledger = SimLedger(world.clone());
     let environment = "production".parse().expect("a name");
@@ -21,8 +21,12 @@ pub(super) async fn say(world: Arc<World>, say: impl Fn(&State, Stamp) -> Option
             continue;
         };
         let now = world.clock.now();
-        let Some(what) = say(&opened.state, now) else { return };
-        let page = runner::page(&opened, vec![Event { at: now, by: by.clone(), what }]);
+        let what = say(&opened.state, now);
+        if what.is_empty() {
+            return;
+        }
+        let events = what.into_iter().map(|what| Event { at: now, by: by.clone(), what });
+        let page = runner::page(&opened, events.collect());
         match ledger.append(&environment, opened.head.as_ref(), page).await {
             Ok(_) => return,
             Err(LedgerError::Lost { .. }) => {}
@@ -34,14 +38,22 @@ pub(super) async fn say(world: Arc<World>, say: impl Fn(&State, Stamp) -> Option
 /// Starts the next promotion when there is one to start.
 pub(super) async fn start(world: Arc<World>, story: Arc<Story>, me: Holder) {
     let plan = |state: &State, now: Stamp| {
-        let n = story::candidate(state, story.natures.len(), now)?;
-        Some(What::Started { plan: Arc::new(story.plan(n, state)) })
+        let n = story::candidate(state, story.natures.len(), now);
+        n.map(|n| What::Started { plan: Arc::new(story.plan(n, state)) }).into_iter().collect()
     };
     say(world, plan, me.actor).await;
 }
 
-/// The fact that a deed stands for.
-pub(super) fn fact(deed: Deed, state: &State, now: Stamp, by: &Actor) -> Option<What> {
+/// The facts that a deed stands for.
+pub(super) fn facts(deed: Deed, state: &State, now: Stamp, by: &Actor) -> Vec<What> {
+    let dropped = || What::DriftEnded { how: DriftEnd::Dropped { reason: "because".to_owned() } };
+    match (deed, fact(deed, state, now, by)) {
+        (Deed::DropDrift, Some(order)) => vec![dropped(), order],
+        (_, fact) => fact.into_iter().collect(),
+    }
+}
+
+fn fact(deed: Deed, state: &State, now: Stamp, by: &Actor) -> Option<What> {
     let reason = "because".to_owned();
     let attempt = state.attempt.as_ref().map(|a| a.id);
     let soon = Some(now + Span::minutes(5));
@@ -65,6 +77,17 @@ pub(super) fn fact(deed: Deed, state: &State, now: Stamp, by: &Actor) -> Option<
             let to = Release { tree: story::tree(tree), ..story::release(version) };
             Some(order(state, to, reason, by, now))
         }
+        Deed::DropDrift => {
+            state.drift.as_ref().filter(|_| state.stuck.is_none())?;
+            let to = state.live.clone()?;
+            Some(What::RollbackOrdered { to: Some(to), scope: None, quarantine: Vec::new(), reason })
+        }
+        Deed::AcceptDrift => {
+            let marks = state.drift.as_ref()?.differences.iter().map(Difference::mark).collect();
+            let how = DriftEnd::Accepted { until: now + Span::minutes(4), reason, marks };
+            Some(What::DriftEnded { how })
+        }
+        Deed::EditByHand | Deed::UndoByHand | Deed::LoseImages(_) | Deed::FindImages => None,
         Deed::Promote | Deed::Mend | Deed::Unreachable(_) | Deed::Blind | Deed::See | Deed::Sicken(_) => None,
     }
 }

@@ -30,6 +30,8 @@ pub struct Story {
     pub calm_after: Span,
     /// It is over as soon as nothing is left to do, and everybody has answered what they wait for.
     pub ends_early: bool,
+    /// Whether somebody stands guard: looks for drift, and tries the way back.
+    pub guard: bool,
 }
 
 /// What the plans of a story look like.
@@ -70,9 +72,18 @@ pub enum Deed {
     See,
     /// The release of this number goes bad.
     Sicken(usize),
+    /// Somebody changes by hand what is live, or takes that back.
+    EditByHand,
+    UndoByHand,
+    /// `piton drift --drop` and `--ignore-until`.
+    DropDrift,
+    AcceptDrift,
+    /// The images of the release of this number are gone, or there again.
+    LoseImages(usize),
+    FindImages,
 }
 
-const DEEDS: [Deed; 9] = [
+const DEEDS: [Deed; 14] = [
     Deed::Approve,
     Deed::Abort,
     Deed::Extend,
@@ -82,6 +93,11 @@ const DEEDS: [Deed; 9] = [
     Deed::Unpin,
     Deed::Rollback,
     Deed::Promote,
+    Deed::EditByHand,
+    Deed::UndoByHand,
+    Deed::DropDrift,
+    Deed::AcceptDrift,
+    Deed::LoseImages(1),
 ];
 
 impl PlanShape {
@@ -106,6 +122,7 @@ impl Story {
             jumps: Vec::new(),
             calm_after: Span::hours(2),
             ends_early: true,
+            guard: false,
         }
     }
 
@@ -150,6 +167,7 @@ impl Story {
             jumps,
             calm_after: Span::minutes(8),
             ends_early: false,
+            guard: chance.per_mille(500),
         }
     }
 

@@ -5,8 +5,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use super::{Mutation, Nature, World, world::Inner};
 use crate::{
     clients::clock::Clock,
-    model::{Portion, Share, Span},
-    targets::{Act, Done, Live, Target, TargetError},
+    model::{Portion, Release, Share, Span},
+    targets::{Act, Difference, Done, Live, Rehearsal, Target, TargetError},
 };
 
 /// Brings releases up and down in memory; may be slow, may fail, may do it and not say so.
@@ -41,6 +41,55 @@ impl Target for SimTarget {
             Ok(Live { releases: inner.users.clone(), ..Live::default() })
         }
         .boxed()
+    }
+
+    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        async move {
+            self.0.breathe().await;
+            if self.0.roll(|faults| faults.look_hangs) {
+                self.0.sleep(Span::hours(9)).await;
+            }
+            if self.0.roll(|faults| faults.blind) {
+                return Err(world("the target does not answer"));
+            }
+            let seen = self.0.inner().differences(release);
+            self.0.breathe().await;
+            Ok(seen)
+        }
+        .boxed()
+    }
+
+    fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
+        async move {
+            self.0.breathe().await;
+            if self.0.roll(|faults| faults.blind) {
+                return Err(world("the registry does not answer"));
+            }
+            let lost = self.0.inner().lost.contains(&release.tree);
+            let obstacles = if lost { vec!["its images are gone".to_owned()] } else { Vec::new() };
+            self.0.breathe().await;
+            Ok(Rehearsal { obstacles, ..Rehearsal::default() })
+        }
+        .boxed()
+    }
+}
+
+impl Inner {
+    fn differences(&self, release: &Release) -> Vec<Difference> {
+        let difference = |object: &str, wanted: &str, live: String| Difference {
+            object: object.to_owned(),
+            field: String::new(),
+            wanted: Some(wanted.into()),
+            live: Some(live.into()),
+            by: Some("eve".to_owned()),
+            at: None,
+            source: None,
+        };
+        let elsewhere = self.users.iter().filter(|(tree, _)| **tree != release.tree);
+        let elsewhere =
+            elsewhere.map(|(tree, share)| difference(tree.as_str(), "no users", format!("{share} of 10000")));
+        let edited = self.edited.then(|| difference("setting", "as deployed", "another".to_owned()));
+        elsewhere.chain(edited).collect()
     }
 }
 

@@ -74,6 +74,11 @@ pub(super) struct Inner {
     pub users: BTreeMap<TreeId, u16>,
     pub all_users_since: Option<Stamp>,
     pub fence: u64,
+    /// Somebody changed by hand what is live.
+    pub edited: bool,
+    /// Releases whose images nobody has any more.
+    pub lost: BTreeSet<TreeId>,
+    pub guard: bool,
     pub requests: BTreeMap<TreeId, (u64, u64)>,
     pub counted_at: Stamp,
     // the executor
@@ -102,6 +107,9 @@ impl World {
             users: BTreeMap::new(),
             all_users_since: None,
             fence: 0,
+            edited: false,
+            lost: BTreeSet::new(),
+            guard: false,
             requests: BTreeMap::new(),
             counted_at: now,
             yields: 0,
@@ -187,7 +195,15 @@ impl Inner {
             Deed::Sicken(n) => {
                 self.natures.insert(super::story::tree(n), Nature::BadAtOnce);
             }
-            Deed::Approve
+            Deed::EditByHand => self.edited = !self.users.is_empty(),
+            Deed::UndoByHand => self.edited = false,
+            Deed::LoseImages(n) => {
+                self.lost.insert(super::story::tree(n));
+            }
+            Deed::FindImages => self.lost.clear(),
+            Deed::DropDrift
+            | Deed::AcceptDrift
+            | Deed::Approve
             | Deed::Abort
             | Deed::Extend
             | Deed::Freeze
@@ -213,8 +229,10 @@ impl Inner {
                     crate::model::Portion::Members(_) => 10_000,
                 };
                 self.move_users(&release.tree, share);
+                self.edited &= share < 10_000;
             }
             Act::Retreat { from, to: Some(to) } => {
+                self.edited = false;
                 self.up.insert(to.tree.clone());
                 self.users = [(to.tree.clone(), 10_000)].into();
                 if from.tree != to.tree {
@@ -222,6 +240,7 @@ impl Inner {
                 }
             }
             Act::Retreat { from, to: None } => {
+                self.edited = false;
                 self.up.remove(&from.tree);
                 self.users.remove(&from.tree);
             }

@@ -1,18 +1,21 @@
 //! The folder of checkouts: one per tree, checked out and built once.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Site, TargetError};
 use crate::{
     clients::process::{Program, last_lines},
-    model::{Span, TreeId},
+    model::{Span, Stamp, TreeId},
 };
 
 /// What is run once in a new checkout.
@@ -31,11 +34,92 @@ pub async fn bring(site: &Site, build: &Build, tree: &TreeId) -> Result<PathBuf,
     let prepared = prepared.map_err(|error| world("the checkout failed", Some(Box::new(error))))??;
     let Prepared { dir, done, lock } = prepared;
     if !done {
+        let tracked = files_in(&dir).map_err(|error| cannot("list", &dir, error))?;
         build_in(&dir, build, tree).await?;
+        note_files(&dir, &tracked).map_err(|error| cannot("note the files of", &dir, error))?;
         mark_done(&dir, &build.argv).map_err(|error| cannot("note the build of", &dir, error))?;
     }
     drop(lock);
     Ok(dir)
+}
+
+/// Files of a checkout that are not as they were when it was brought, and when each was changed; `None`: it is gone.
+/// What a build adds is its own, and a checkout that was brought by an older piton is not looked at.
+pub fn changed_by_hand(dir: &Path) -> io::Result<Vec<(String, Option<Stamp>)>> {
+    let noted = match fs::read(beside(dir, "files")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let noted: BTreeMap<String, Shape> = serde_json::from_slice(&noted)?;
+    let mut changed = Vec::new();
+    for (file, was) in noted {
+        match shape(&dir.join(&file)) {
+            Ok(is) if is == was => {}
+            Ok(is) => changed.push((file, Some(Stamp(i64::try_from(is.changed_ns / 1_000_000).unwrap_or(0))))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => changed.push((file, None)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(changed)
+}
+
+/// Puts files that were changed by hand back as the tree has them. What runs there keeps its folder, and what it has read.
+fn mend(site: &Site, dir: &Path, tree: &TreeId) -> Result<(), TargetError> {
+    let changed = changed_by_hand(dir).map_err(|error| cannot("look for changes in", dir, error))?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let fresh = beside(dir, "mend");
+    remove_if_there(fs::remove_dir_all(&fresh)).map_err(|error| cannot("clear", &fresh, error))?;
+    site.trees.checkout(tree, &fresh)?;
+    let put_back = || {
+        for (file, _) in &changed {
+            let (from, to) = (fresh.join(file), dir.join(file));
+            to.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::rename(from, to)?;
+        }
+        let noted: BTreeMap<String, Shape> = serde_json::from_slice(&fs::read(beside(dir, "files"))?)?;
+        note_files(dir, &noted.into_keys().collect::<Vec<_>>())?;
+        fs::remove_dir_all(&fresh)
+    };
+    put_back().map_err(|error| cannot("put back what was changed by hand in", dir, error))
+}
+
+/// What tells that a file was written to, without reading it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Shape {
+    bytes: u64,
+    changed_ns: i128,
+}
+
+fn shape(path: &Path) -> io::Result<Shape> {
+    let meta = fs::symlink_metadata(path)?;
+    let changed_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+    Ok(Shape { bytes: meta.len(), changed_ns })
+}
+
+/// Every file below, by its path from here.
+fn files_in(dir: &Path) -> io::Result<Vec<String>> {
+    let (mut found, mut folders) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => folders.push(entry.path()),
+                // A name that is no text is not noted: nothing could be said of it.
+                false => found.extend(entry.path().strip_prefix(dir).ok().and_then(Path::to_str).map(str::to_owned)),
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn note_files(dir: &Path, files: &[String]) -> io::Result<()> {
+    // What the build takes away is not there to be changed.
+    let shapes = files.iter().filter_map(|file| Some((file, shape(&dir.join(file)).ok()?)));
+    let shapes: BTreeMap<&String, Shape> = shapes.collect();
+    replace_file(&beside(dir, "files"), &serde_json::to_vec(&shapes)?)
 }
 
 /// Removes checkouts other than the needed ones, which are named by their tree ids: the longest unused first.
@@ -59,6 +143,7 @@ pub fn prune(state_dir: &Path, needed: &[OsString], keep: usize) -> io::Result<(
             continue;
         }
         remove_if_there(fs::remove_file(beside(&path, "done")))?;
+        remove_if_there(fs::remove_file(beside(&path, "files")))?;
         fs::remove_dir_all(&path)?;
     }
     Ok(())
@@ -79,6 +164,7 @@ fn prepare(site: &Site, tree: &TreeId, build: &[String]) -> Result<Prepared, Tar
     let lock = File::create(beside(&dir, "lock")).map_err(|error| cannot("lock", &dir, error))?;
     lock.lock().map_err(|error| cannot("lock", &dir, error))?;
     if is_done(&dir, build) {
+        mend(site, &dir, tree)?;
         touch(&dir, build);
         return Ok(Prepared { dir, done: true, lock });
     }

@@ -2,6 +2,8 @@
 
 mod checkouts;
 pub mod command;
+mod compare;
+pub mod gitops;
 pub mod helm;
 pub mod kubernetes;
 pub mod process;
@@ -11,12 +13,11 @@ mod template;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 pub use self::progress::Progress;
+pub use crate::model::{Difference, Rehearsal, SourcePlace};
 use crate::{
-    model::{ComponentName, EnvironmentName, Portion, Release, Stamp, TreeId, Version},
+    model::{CommitId, ComponentName, EnvironmentName, Portion, Release, TreeId, Version},
     pipeline::TargetKind,
 };
 
@@ -28,47 +29,33 @@ pub trait Target: Send + Sync {
     /// Looks at what is really live.
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>>;
 
+    /// What it can watch over while nothing happens.
+    fn sights(&self) -> Sights {
+        Sights::default()
+    }
+
     /// Compares what is live with the release that should be: every difference, by name. An empty list is a promise.
     fn drift<'a>(&'a self, _release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
         Box::pin(async { Err(unsupported("see drift")) })
     }
 
-    /// Tries whether the release could be deployed again, without doing it: what stands in the way, a sentence each.
-    fn rehearse<'a>(&'a self, _release: &'a Release) -> BoxFuture<'a, Result<Vec<String>, TargetError>> {
+    /// Tries whether the release could be deployed again, without doing it.
+    fn rehearse<'a>(&'a self, _release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
         Box::pin(async { Err(unsupported("rehearse a way back")) })
     }
 }
 
+/// What a target can see while nothing happens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sights {
+    /// `drift` can be asked.
+    pub drift: bool,
+    /// `rehearse` can be asked.
+    pub way_back: bool,
+}
+
 fn unsupported(what: &str) -> TargetError {
     TargetError::World { what: format!("this kind of target cannot {what}"), source: None }
-}
-
-/// One way in which live is not what the release says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
-    /// The object: `Deployment hub/web`.
-    pub object: String,
-    /// Where in it: `spec.replicas`; empty when all of the object is missing or too much.
-    pub field: String,
-    /// As the release says; `None`: not at all.
-    pub wanted: Option<Value>,
-    /// As it is; `None`: not there.
-    pub live: Option<Value>,
-    /// Who changed it last, as far as the target knows: a field manager, a user.
-    pub by: Option<String>,
-    pub at: Option<Stamp>,
-    /// Where the release says so, for a commit that adopts what is live: the file, and the path of the value in its document.
-    pub source: Option<SourcePlace>,
-}
-
-/// A value in a file of the release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourcePlace {
-    pub file: String,
-    /// Which of the file's YAML documents, from 0.
-    pub document: usize,
-    /// Keys and indices from the document's root, as text.
-    pub path: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -132,10 +119,41 @@ pub struct Site {
     pub progress: Progress,
 }
 
-/// Gives the files of a release.
+/// Gives the files of a release, and puts releases on branches that others follow.
 pub trait Checkout: Send + Sync {
     /// Writes the tree's files into `dir`, which must be empty or absent.
     fn checkout(&self, tree: &TreeId, dir: &Path) -> Result<(), TargetError>;
+
+    /// The newest commit of a branch of the deploy repository; `None`: there is no such branch.
+    fn head<'a>(&'a self, _branch: &'a str) -> BoxFuture<'a, Result<Option<Head>, TargetError>> {
+        Box::pin(async { Err(unsupported("read a branch")) })
+    }
+
+    /// Puts one commit with exactly this tree on top of a branch, without force: `None` when the branch is not where
+    /// `seen` says (or is there although `seen` says it is not).
+    fn publish<'a>(
+        &'a self,
+        _branch: &'a str,
+        _tree: &'a TreeId,
+        _message: &'a str,
+        _seen: Option<&'a CommitId>,
+    ) -> BoxFuture<'a, Result<Option<CommitId>, TargetError>> {
+        Box::pin(async { Err(unsupported("publish a release on a branch")) })
+    }
+
+    /// The tree of a commit, where it is known here.
+    fn tree_of(&self, _commit: &CommitId) -> Option<TreeId> {
+        None
+    }
+}
+
+/// The newest commit of a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub commit: CommitId,
+    pub tree: TreeId,
+    pub message: String,
+    pub author: String,
 }
 
 /// One kind of target: what the pipeline room needs of it, and how it is made from a checked configuration.
@@ -145,7 +163,7 @@ pub struct Entry {
 }
 
 /// Every kind of target.
-pub const ALL: &[Entry] = &[process::ENTRY, command::ENTRY, helm::ENTRY];
+pub const ALL: &[Entry] = &[process::ENTRY, command::ENTRY, helm::ENTRY, gitops::ENTRY];
 
 #[cfg(test)]
 mod tests {
@@ -159,6 +177,7 @@ mod tests {
             "process" => serde_json::from_value::<process::Config>(config).map(drop),
             "command" => serde_json::from_value::<command::Config>(config).map(drop),
             "helm" => serde_json::from_value::<helm::Config>(config).map(drop),
+            "gitops" => serde_json::from_value::<gitops::Config>(config).map(drop),
             other => panic!("no such kind: {other}"),
         }
         .map_err(|error| error.to_string())

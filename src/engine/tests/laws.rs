@@ -104,8 +104,8 @@ fn begins_or_ends_the_way_back(what: &What) -> bool {
 #[test]
 fn a_failing_notification_changes_nothing_but_the_notices() {
     everywhere(|place, tale| {
-        let silent = next(&tale.state, tale.now, Setup { tells: false });
-        let mut telling = next(&tale.state, tale.now, Setup { tells: true });
+        let silent = next(&tale.state, tale.now, Setup::default());
+        let mut telling = next(&tale.state, tale.now, Setup { tells: true, ..Setup::default() });
         telling.effects.retain(|effect| silent.effects.contains(effect));
         assert_eq!(silent, telling, "{place}: a notice reorders or delays");
         let mut failed = tale.clone();

@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::{
     engine::{Next, Setup, State, next},
     model::{
-        Actor, AttemptId, CommitId, ComponentName, Effect, Ending, Event, Freeze, GateName, GateSpec, Lease, Limits,
-        OnFail, Plan, PlanKind, Portion, Quarantine, Quarantined, Reading, Release, Rule, Saw, Share, Span, Stamp,
-        Step, TreeId, Version, WatchSpec, What,
+        Actor, AttemptId, Blame, CommitId, ComponentName, Difference, DriftEnd, Effect, Ending, Event, Freeze,
+        GateName, GateSpec, Guard, Lease, Limits, OnFail, Plan, PlanKind, Portion, Quarantine, Quarantined, Reading,
+        Rehearsal, Release, Rule, Saw, Share, Span, Stamp, Step, TreeId, Version, WatchSpec, What,
     },
 };
 
@@ -23,12 +23,26 @@ pub struct Tale {
     pub written: Vec<Event>,
     commits: u64,
     change: fn(&mut Plan),
+    /// What is watched over.
+    pub guard: Guard,
+    /// What a look for drift finds, and a rehearsal.
+    pub found: Vec<Difference>,
+    pub obstacles: Vec<String>,
 }
 
 impl Tale {
     /// Nothing was ever deployed. `change` is made to every plan that is started.
     pub fn new(change: fn(&mut Plan)) -> Tale {
-        Tale { state: State::default(), now: BEGIN, written: Vec::new(), commits: 0, change }
+        Tale {
+            state: State::default(),
+            now: BEGIN,
+            written: Vec::new(),
+            commits: 0,
+            change,
+            guard: Guard::default(),
+            found: Vec::new(),
+            obstacles: Vec::new(),
+        }
     }
 
     /// Release 1 is live and known good, and nobody watches it any more.
@@ -96,9 +110,12 @@ impl Tale {
                 What::Read { attempt: self.looked_at(), reading }
             }
             ["applied"] => What::Applied { attempt, note: String::new() },
-            ["apply", "fails"] => What::ApplyFailed { attempt, why },
+            ["apply", "fails"] => What::ApplyFailed { attempt, why, blame: Blame::Unknown },
+            ["apply", "is", "hopeless"] => What::ApplyFailed { attempt, why, blame: Blame::Release },
             ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)) },
-            ["shift", share, "fails"] => What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why },
+            ["shift", share, "fails"] => {
+                What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::Unknown }
+            }
             ["retreated"] => What::Retreated { attempt },
             ["retreat", "fails"] => What::RetreatFailed { attempt, why },
             ["settled"] => What::Settled { attempt },
@@ -115,6 +132,29 @@ impl Tale {
             ["release", who] => What::Released { nonce: (*who).to_owned() },
             ["order"] => self.order(self.state.way_back().map(|good| good.release.clone())),
             ["order", n] => self.order(Some(release(parse(n)))),
+            ["accept", span] => {
+                let marks = self.found.iter().map(Difference::mark).collect();
+                let until = self.now + parse(span);
+                What::DriftEnded { how: DriftEnd::Accepted { until, reason, marks } }
+            }
+            ["adopt"] => {
+                let marks = self.found.iter().map(Difference::mark).collect();
+                let commit = CommitId::new("c".repeat(40)).expect("hexadecimal digits");
+                What::DriftEnded { how: DriftEnd::Adopted { commit, branch: "main".to_owned(), marks } }
+            }
+            ["drop"] => {
+                let dropped = What::DriftEnded { how: DriftEnd::Dropped { reason } };
+                return Some(vec![dropped, self.order(self.state.live.clone())]);
+            }
+            ["waive"] => What::WayBackWaived { attempt, reason },
+            ["answer"] => {
+                let effects = self.next().effects;
+                return Some(effects.iter().map(|effect| self.answer(effect, true)).collect());
+            }
+            ["nobody", "answers"] => {
+                let effects = self.next().effects;
+                return Some(effects.iter().map(|effect| self.answer(effect, false)).collect());
+            }
             ["told"] => What::Told { notice: self.state.notices },
             ["tell", "fails"] => What::TellFailed { notice: self.state.notices, why },
             _ => return None,
@@ -165,8 +205,9 @@ impl Tale {
 
     /// Asks the engine, and holds it to the laws that every answer keeps.
     pub fn next(&self) -> Next {
-        let said = next(&self.state, self.now, Setup::default());
-        assert_eq!(said, next(&self.state, self.now, Setup::default()), "asking changes nothing");
+        let setup = Setup { tells: false, guard: self.guard };
+        let said = next(&self.state, self.now, setup);
+        assert_eq!(said, next(&self.state, self.now, setup), "asking changes nothing");
         for wait in &said.waits {
             assert!(!wait.on.is_empty() && !wait.who.is_empty(), "{wait:?} does not say on what or who");
             let ends = wait.until.is_some() || wait.who.contains("piton") || said.wake.is_some();
@@ -270,15 +311,27 @@ impl Tale {
                 What::Read { attempt, reading: Reading { gate, at: self.now, took: Span(5), saw } }
             }
             Effect::Apply { attempt, .. } if kind => What::Applied { attempt, note: String::new() },
-            Effect::Apply { attempt, .. } => What::ApplyFailed { attempt, why },
+            Effect::Apply { attempt, .. } => What::ApplyFailed { attempt, why, blame: Blame::World },
             Effect::Shift { attempt, to, .. } if kind => What::Shifted { attempt, to },
-            Effect::Shift { attempt, to, .. } => What::ShiftFailed { attempt, to, why },
+            Effect::Shift { attempt, to, .. } => What::ShiftFailed { attempt, to, why, blame: Blame::World },
             Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt },
             Effect::Retreat { attempt, .. } => What::RetreatFailed { attempt, why },
             Effect::Settle { attempt, .. } if kind => What::Settled { attempt },
             Effect::Settle { attempt, .. } => What::SettleFailed { attempt, why },
             Effect::Tell { notice } if kind => What::Told { notice: notice.id },
             Effect::Tell { notice } => What::TellFailed { notice: notice.id, why },
+            Effect::LookForDrift { release } => {
+                let found = if kind { Ok(self.found.clone()) } else { Err(why) };
+                self.state.compared(&release.tree, found, self.now)
+            }
+            Effect::Rehearse { release } => {
+                let blind = if kind { None } else { Some(why) };
+                let obstacles = self.obstacles.clone();
+                What::Rehearsed {
+                    tree: release.tree,
+                    rehearsal: Rehearsal { obstacles, blind, ..Rehearsal::default() },
+                }
+            }
         }
     }
 
@@ -375,6 +428,8 @@ fn wish(effect: &Effect) -> String {
         Effect::Retreat { from, to, .. } => format!("retreat from {} to {}", named(Some(from)), named(to.as_ref())),
         Effect::Settle { keep, .. } => format!("settle on {}", named(keep.as_ref())),
         Effect::Tell { notice } => format!("tell {}", notice.id),
+        Effect::LookForDrift { release } => format!("look for drift from {}", named(Some(release))),
+        Effect::Rehearse { release } => format!("rehearse {}", named(Some(release))),
     }
 }
 

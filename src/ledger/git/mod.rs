@@ -3,9 +3,11 @@
 mod chain;
 mod checkout;
 mod look;
+mod publish;
 mod push;
 mod repository;
 mod sign;
+mod source;
 mod trees;
 mod turn;
 mod write;
@@ -21,8 +23,10 @@ use git2::Oid;
 use tokio::task::JoinHandle;
 
 pub use checkout::CheckoutError;
+pub use publish::{Put, Tip};
 pub use repository::{FETCH_TIMEOUT, READ_TIMEOUT, Repository, RepositoryError};
 pub use sign::{SignError, Signers};
+pub use source::{Proposal, Proposed};
 
 use super::{Appended, Durability, Entry, Ledger, LedgerError, Opened, Page};
 use crate::model::{CommitId, EnvironmentName, Span};

@@ -209,7 +209,7 @@ impl GitLedger {
 }
 
 /// The commit as git stores it; its author is the one who did the first thing, at that time.
-fn commit_bytes(
+pub(super) fn commit_bytes(
     repo: &git2::Repository,
     parent: Option<Oid>,
     tree: Oid,
@@ -237,7 +237,7 @@ fn signature_name(actor: &Actor) -> String {
     if name.is_empty() { COMMITTER.to_owned() } else { name.to_owned() }
 }
 
-fn store_commit(repo: &git2::Repository, bytes: &str, signature: Option<&str>) -> Result<Oid, git2::Error> {
+pub(super) fn store_commit(repo: &git2::Repository, bytes: &str, signature: Option<&str>) -> Result<Oid, git2::Error> {
     match signature {
         Some(signature) => repo.commit_signed(bytes, signature.trim_end(), None),
         None => repo.odb()?.write(ObjectType::Commit, bytes.as_bytes()),
@@ -245,7 +245,7 @@ fn store_commit(repo: &git2::Repository, bytes: &str, signature: Option<&str>) -
 }
 
 /// The branch's head; a branch that is checked out here cannot move without the work tree.
-fn refuse_checked_out(repository: &super::Repository, branch: &str) -> Result<Option<Oid>, RepositoryError> {
+pub(super) fn refuse_checked_out(repository: &super::Repository, branch: &str) -> Result<Option<Oid>, RepositoryError> {
     let checked_out = repository.with(|repo| {
         let head = repo.find_reference("HEAD").ok().and_then(|h| h.symbolic_target().ok().flatten().map(str::to_owned));
         !repo.is_bare() && head.as_deref() == Some(branch)

@@ -21,6 +21,9 @@ pub struct Config {
     /// Takes down what the release replaced.
     #[serde(default, deserialize_with = "optional_command", skip_serializing_if = "Option::is_none")]
     pub settle: Option<Vec<String>>,
+    /// Tries whether a release could be deployed again, without doing it.
+    #[serde(default, deserialize_with = "optional_command", skip_serializing_if = "Option::is_none")]
+    pub rehearse: Option<Vec<String>>,
     /// Prints what is live.
     #[serde(default, deserialize_with = "live_command", skip_serializing_if = "Option::is_none")]
     pub live: Option<Vec<String>>,

@@ -14,7 +14,10 @@ use serde_json::Value;
 
 use self::memory::{Held, Memory};
 pub use self::{config::Config, live::shares_of};
-use super::{Act, Done, Entry, Live, Site, Target, TargetError, checkouts, template};
+use super::{
+    Act, Difference, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError, checkouts, compare::compare,
+    template,
+};
 use crate::{
     clients::process::{Program, Ran, RanEnding, last_lines},
     model::{Portion, Release, Share, TreeId},
@@ -46,6 +49,9 @@ where they are; then canary steps by share are possible. Without `weight`, `appl
 are to be moved. With `members` (clusters, hubs) they are moved some at a time; a command that contains `${member}` is run
 once for each, another one once with all of them in PITON_MEMBERS.
 
+`rehearse` tries whether the release could be deployed again, without doing it (images that are there, a dry run); it runs before
+a release becomes the only way back, and every day. Exit code 0: it could; 75: unknown; any other: its output says what is missing.
+
 `rollback` goes back to PITON_TREE from PITON_FROM; without it, `apply` is run with the old release. `settle` takes down what the new
 release replaced.
 
@@ -54,7 +60,7 @@ release replaced.
   member NAME TREE       with `members`
   fact KEY=VALUE         for gates: `${KEY}`, such as `fact url=https://hub.example`
   version NAME VERSION   a component's version, as it says itself
-Without it, piton tells what it did last on this machine. It runs in the folder of the release applied last on this machine.
+With it, drift is found: users elsewhere, or a version other than deployed. Without it, piton tells what it did last on this machine. It runs in the folder of the release applied last on this machine.
 
 Variables: PITON_ENVIRONMENT, PITON_TREE, PITON_SOURCE (the commit), PITON_SHARE (percent, such as `10` or `0.5`), PITON_MEMBERS (with spaces),
 PITON_FENCE (grows with every new lease; a deploy that can compare it should refuse a lower one), PITON_RELEASE_DIR,
@@ -341,6 +347,19 @@ impl CommandTarget {
         live::parse(&ran.stdout).map_err(|what| TargetError::World { what, source: None })
     }
 
+    /// Runs the team's own rehearsal: what it prints, when it says no, is the obstacle.
+    async fn try_out(&self, release: &Release) -> Result<Rehearsal, TargetError> {
+        let Some(argv) = &self.config.rehearse else { return Ok(Rehearsal::default()) };
+        let dir = self.folder(&release.tree).await?;
+        let members = self.config.members.clone();
+        let run = Run { members, ..Run::new("rehearse", argv, release, 0) };
+        match self.run_once(&run, None, &dir).await {
+            Ok(_) => Ok(Rehearsal::default()),
+            Err(TargetError::Release(why)) => Ok(Rehearsal { obstacles: vec![why], ..Rehearsal::default() }),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Old checkouts go; a failure costs disk space and is told at the next full disk.
     async fn prune(&self, memory: &Memory) {
         let needed: BTreeSet<&TreeId> =
@@ -374,6 +393,19 @@ impl Target for CommandTarget {
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
         Box::pin(self.look())
     }
+
+    fn sights(&self) -> Sights {
+        // Without a command that looks, all we could compare is our own memory.
+        Sights { drift: self.config.live.is_some(), way_back: self.config.rehearse.is_some() }
+    }
+
+    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        Box::pin(async move { Ok(compare(&self.look().await?, release)) })
+    }
+
+    fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
+        Box::pin(self.try_out(release))
+    }
 }
 
 fn failure(name: &str, what: &str, program: &Program, ran: &Ran) -> TargetError {
@@ -387,7 +419,7 @@ fn failure(name: &str, what: &str, program: &Program, ran: &Ran) -> TargetError 
     };
     let sentence = format!("{what} failed: `{}` {how}; {output}", program.name());
     match (name, &ran.ending) {
-        ("apply", ending) if *ending != RanEnding::Exit(TRY_AGAIN) => TargetError::Release(sentence),
+        ("apply" | "rehearse", ending) if *ending != RanEnding::Exit(TRY_AGAIN) => TargetError::Release(sentence),
         _ => TargetError::World { what: sentence, source: None },
     }
 }

@@ -2,6 +2,8 @@
 
 mod config;
 mod contact;
+mod drift;
+mod rehearse;
 mod supervisor;
 mod wire;
 
@@ -25,7 +27,9 @@ use self::{
     supervisor::record,
     wire::{Brought, Order, PROTOCOL, Request},
 };
-use super::{Act, Done, Entry, Live, Site, Target, TargetError, checkouts};
+use super::{
+    Act, Difference, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError, checkouts, compare::compare,
+};
 use crate::{
     model::{Portion, Release},
     pipeline::{Kind, Splits, TargetKind, checked},
@@ -173,16 +177,29 @@ impl Process {
 
     /// Looks; where a supervisor was killed, another one takes over first.
     async fn look(&self) -> Result<Live, TargetError> {
+        let report = self.report().await?;
+        Ok(Live { releases: report.releases, facts: report.facts, versions: BTreeMap::new() })
+    }
+
+    async fn report(&self) -> Result<Report, TargetError> {
         let report = match contact::report(&self.site.state_dir).await {
             Ok(report) => report,
-            Err(ContactError::None(_)) if !self.should_run()? => return Ok(Live::default()),
+            Err(ContactError::None(_)) if !self.should_run()? => return Ok(Report::default()),
             Err(ContactError::None(_)) => {
                 contact::ensure(&self.site.state_dir, &self.site.program).await?;
                 contact::report(&self.site.state_dir).await?
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(Live { releases: report.releases, facts: report.facts, versions: BTreeMap::new() })
+        Ok(report)
+    }
+
+    async fn see_drift(&self, release: &Release) -> Result<Vec<Difference>, TargetError> {
+        let Report { releases, instances, .. } = self.report().await?;
+        let mut differences = compare(&Live { releases, ..Live::default() }, release);
+        differences.extend(drift::instances(&self.config, release, &instances));
+        differences.extend(drift::files(release, &instances).await?);
+        Ok(differences)
     }
 
     /// Where nothing runs, and nothing should, no supervisor is needed to take it down: the one that could not be
@@ -209,6 +226,18 @@ impl Target for Process {
 
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
         Box::pin(self.look())
+    }
+
+    fn sights(&self) -> Sights {
+        Sights { drift: true, way_back: true }
+    }
+
+    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        Box::pin(self.see_drift(release))
+    }
+
+    fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
+        Box::pin(rehearse::rehearse(&self.config, &self.site, release))
     }
 }
 
