@@ -1,15 +1,16 @@
 //! A small shop in a namespace of its own: a Deployment, what it reads, and what leads users to it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use piton::{
     clients::kube::{Cluster as Kube, ObjectId},
-    model::{Release, Share},
+    model::{Release, Share, Span},
     targets::{
         Progress, TargetError,
         kubernetes::{
             canary::{Brought, Canary, Config, hold_replicas},
             manifest::Manifest,
+            rollout,
         },
     },
 };
@@ -25,6 +26,7 @@ pub struct World {
     pub namespace: String,
     pub kind: Kind,
     pub config: Config,
+    rollout: rollout::Config,
     progress: Progress,
 }
 
@@ -56,7 +58,8 @@ impl World {
         let mut config = json!({ "deployment": "web", "service": "web", "router": kind.router(), "drain": "0s" });
         config.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
         let config = serde_json::from_value(config).expect("a configuration");
-        let world = World { cluster, kube, namespace, kind, config, progress: Progress::default() };
+        let rollout = rollout::Config::within(Span::seconds(60));
+        let world = World { cluster, kube, namespace, kind, config, rollout, progress: Progress::default() };
         world.apply(&world.manifests(1)).await;
         world.stable_runs(1).await;
         world
@@ -69,7 +72,7 @@ impl World {
             config: &self.config,
             namespace: &self.namespace,
             fence,
-            within: Duration::from_secs(60),
+            rollout: &self.rollout,
             progress: &self.progress,
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         TargetError,
         kubernetes::{
             manifest::Manifest,
-            rollout::{self, Ended},
+            rollout,
             traffic::{Extras, Router, hand::wrong, replicas, steer::Foreign},
         },
     },
@@ -239,11 +239,7 @@ impl Stand<'_> {
     /// The rollout is over, and the router's list of endpoints has so many of them.
     pub async fn wait_ready(&self, release: &Release, pods: u32) -> Result<(), TargetError> {
         let canary = [self.canary_id()];
-        match rollout::watch(self.hand.cluster, &canary, self.within(), self.progress).await {
-            Ended::Ready { .. } => {}
-            Ended::Broken(trouble) => return Err(trouble.into_error()),
-            Ended::TimeOut { missing } => return Err(late(&missing)),
-        }
+        rollout::watch(self.hand.cluster, &canary, self.rollout, self.progress).await.into_result()?;
         match self.canary_service() {
             Some(service) => {
                 let which = (self.namespace(), service, Whose::Of(&self.name));
@@ -269,9 +265,4 @@ impl Stand<'_> {
 /// How many pods stable had when the canary came up.
 pub fn base_of(canary: &Value) -> u32 {
     canary["metadata"]["annotations"][BASE].as_str().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-fn late(missing: &[(crate::clients::kube::ObjectId, String)]) -> TargetError {
-    let all: Vec<String> = missing.iter().map(|(id, why)| format!("{id}: {why}")).collect();
-    TargetError::Release(format!("the canary is not ready in time: {}", all.join("; ")))
 }

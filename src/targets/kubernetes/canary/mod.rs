@@ -22,6 +22,7 @@ pub use self::{
 };
 use super::{
     manifest::Manifest,
+    rollout,
     traffic::{
         Pair, Router,
         hand::{Hand, wrong},
@@ -41,8 +42,8 @@ pub struct Canary<'a> {
     /// Where tracks are that name no namespace.
     pub namespace: &'a str,
     pub fence: u64,
-    /// How long pods may take to become ready.
-    pub within: Duration,
+    /// How pods are watched until they are ready.
+    pub rollout: &'a rollout::Config,
     pub progress: &'a Progress,
 }
 
@@ -177,7 +178,7 @@ impl Canary<'_> {
             home: self.namespace,
             name: names::beside(&track.deployment),
             track,
-            within: self.within,
+            rollout: self.rollout,
             progress: self.progress,
         };
         self.config.tracks.iter().map(stand).collect()
@@ -193,13 +194,13 @@ struct Stand<'a> {
     pair: Pair,
     /// The canary's Deployment.
     name: String,
-    within: Duration,
+    rollout: &'a rollout::Config,
     progress: &'a Progress,
 }
 
 impl Stand<'_> {
     fn within(&self) -> Duration {
-        self.within
+        self.rollout.within.as_duration()
     }
 
     fn namespace(&self) -> &str {
