@@ -23,7 +23,7 @@ pub const REPLICAS: usize = 2;
 pub const HOLD: Span = Span::seconds(3);
 
 /// Half of the users for three seconds, then all.
-pub const CANARY: &str = "
+pub const CANARY_X: &str = "
   production:
     gates: { during: [looks] }
     canary: [{ share: 50%, hold: 3s }, { share: 100%, hold: 0s }]
@@ -31,6 +31,7 @@ pub const CANARY: &str = "
 ";
 
 /// All users at once, then three seconds under gates.
+pub const CANARY: &str = ROLLING;
 pub const ROLLING: &str = "
   production:
     gates: { during: [looks] }
@@ -43,6 +44,8 @@ pub struct World {
     pub cluster: Arc<Cluster>,
     pub door: Door,
     pub watchman: Watchman,
+    /// Whether there is a canary step.
+    splits: bool,
     runtime: Runtime,
 }
 
@@ -77,7 +80,8 @@ impl World {
         let sandbox = Sandbox::empty();
         let door = Door::before(cluster.kubeconfig(), sandbox.root());
         let watchman = Watchman::of(cluster.kubeconfig(), &namespace);
-        let world = World { sandbox, namespace, cluster, door, watchman, runtime };
+        let splits = environments.contains("canary:");
+        let world = World { sandbox, namespace, cluster, door, watchman, splits, runtime };
         let kubeconfig = world.door.kubeconfig.clone();
         world.write_pipeline(&kubeconfig, environments);
         world.sandbox.write("deploy/web.yaml", DEPLOYMENT.replace("@REPLICAS@", &REPLICAS.to_string()));
@@ -95,7 +99,7 @@ impl World {
             .replace("@IDENTITY@", &identity)
             .replace("@KUBECONFIG@", &kubeconfig.display().to_string())
             .replace("@NAMESPACE@", &self.namespace)
-            .replace("@CANARY@", if environments.contains("canary:") { TRACK } else { "" })
+            .replace("@CANARY@", if self.splits { TRACK } else { "" })
             .replace("@ENVIRONMENTS@", environments.trim_matches('\n'));
         self.sandbox.write("pipelines/shop.yaml", text);
     }
@@ -115,7 +119,7 @@ impl World {
     pub fn in_the_middle_of(&self, version: &str) -> Running {
         self.bump(version);
         let mut running = self.promote();
-        running.until_said("→ 50%");
+        running.until_said(if self.splits { "→ 50%" } else { "→ 100%" });
         running
     }
 
