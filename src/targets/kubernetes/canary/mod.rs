@@ -95,12 +95,7 @@ impl Canary<'_> {
     }
 
     /// Gives the canary a share of the users, after it is ready for them; up to all of them.
-    pub async fn shift(
-        &self,
-        release: &Release,
-        manifests: &[Manifest],
-        share: Share,
-    ) -> Result<String, TargetError> {
+    pub async fn shift(&self, release: &Release, manifests: &[Manifest], share: Share) -> Result<String, TargetError> {
         // All are ready before the first moves: a release is moved as a whole.
         let stands = self.stands();
         let mut notes = Vec::new();
