@@ -7,6 +7,7 @@ mod conflicts;
 mod deploy;
 mod fence;
 mod glob;
+pub mod drift;
 pub mod health;
 pub mod inventory;
 mod live;
