@@ -47,7 +47,7 @@ impl Eyes {
 
     /// A page that was written without a runner.
     pub fn began(&self, what: &str) {
-        tracing::info!(pipeline = self.place.pipeline, environment = self.place.environment, "begins {what}");
+        tracing::info!(pipeline = self.place.pipeline, environment = self.place.environment, "begins: {what}");
     }
 
     /// Where the environment stands, for the metrics.
