@@ -86,24 +86,23 @@ async fn tell(tool: &mut dyn Tool, site: &Site, requests: &Requests, measured: &
 
     good(tool, &onlooker, THIRD).await?;
     let began = Instant::now();
-    let (told, settled) = tokio::join!(
+    let (told, settled) = tokio::try_join!(
         async { tool.back(THIRD, SECOND).await.map(|()| Instant::now()) },
         onlooker.until(LONGEST, |pods| pods.back(SECOND, THIRD, REPLICAS)),
-    );
-    measured.back = Some([seconds(began, settled?), seconds(began, told?)]);
+    )?;
+    measured.back = Some([seconds(began, settled), seconds(began, told)]);
     Ok(())
 }
 
 async fn good(tool: &dyn Tool, onlooker: &Onlooker, tag: &str) -> Answer<Change> {
     let began = Instant::now();
-    let (told, settled) = tokio::join!(
+    let ((ending, told), settled) = tokio::try_join!(
         async { tool.change(tag).await.map(|ending| (ending, Instant::now())) },
         onlooker.until(LONGEST, |pods| pods.only(tag, REPLICAS)),
-    );
-    let (ending, told) = told?;
+    )?;
     match ending {
         Ending::Good => {
-            let (settled, told) = (seconds(began, settled?), seconds(began, told));
+            let (settled, told) = (seconds(began, settled), seconds(began, told));
             Ok(Change { what: "good", visible: None, settled, told, ending: "good" })
         }
         Ending::WentBack => Err(format!("{} went back from the good version {tag}", tool.name())),
@@ -117,12 +116,11 @@ async fn bad(tool: &dyn Tool, onlooker: &Onlooker, what: &'static str, tag: &str
         onlooker.until(LONGEST, |pods| pods.back(good, tag, REPLICAS)).await
     };
     let told = async { tool.change(tag).await.map(|ending| (ending, Instant::now())) };
-    let (told, settled) = tokio::join!(told, settled);
-    let (ending, told) = told?;
+    let ((ending, told), settled) = tokio::try_join!(told, settled)?;
     match ending {
         Ending::WentBack => {
             let visible = onlooker.broken(tag).map(|at| seconds(began, at));
-            let (settled, told) = (seconds(began, settled?), seconds(began, told));
+            let (settled, told) = (seconds(began, settled), seconds(began, told));
             Ok(Change { what, visible, settled, told, ending: "went back" })
         }
         Ending::Good => Err(format!("{} let {tag} in", tool.name())),

@@ -37,8 +37,6 @@ pub enum Ill {
     HungUp,
     /// Done by the server, and then the connection is closed without an answer.
     DoneAndHungUp,
-    /// Never answered.
-    Unanswered,
     /// Answered, after this time.
     Late(Duration),
     /// A watch that says at once that its resource version is too old.
@@ -215,7 +213,6 @@ async fn answer(request: Request<Incoming>, behind: &kube::Client, state: &State
             let _ = pass(request, &target, is_watch, behind, state).await;
             Err(HangUp)
         }
-        Some(Ill::Unanswered) => std::future::pending().await,
         Some(Ill::Late(by)) => {
             tokio::time::timeout(by, std::future::pending::<Infallible>()).await.ok();
             pass(request, &target, is_watch, behind, state).await

@@ -9,6 +9,7 @@ const RIGHTS: &str = r#"[
    verbs: [get, list, watch, create, patch, update, delete]},
   {apiGroups: [apps], resources: [deployments, replicasets, statefulsets, daemonsets],
    verbs: [get, list, watch, create, patch, update, delete]},
+  {apiGroups: [apps], resources: [deployments/scale], verbs: [get, patch, update]},
   {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]},
   {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [get, list, watch]},
   {apiGroups: [policy], resources: [poddisruptionbudgets], verbs: [get, list, watch]},
@@ -16,16 +17,21 @@ const RIGHTS: &str = r#"[
   {nonResourceURLs: ["*"], verbs: [get]}
 ]"#;
 
-fn with_rights(world: &World, user: &str, rights: &str) {
-    let kubeconfig = world.block_on(world.cluster.user(user, rights));
-    world.write_pipeline(&kubeconfig, CANARY);
+/// The canary of a pipeline that gives up soon.
+fn impatient() -> String {
+    CANARY.replace("bake", "deploy: { tries: 2 }\n    rollback: { within: 20s, tries: 2 }\n    bake")
+}
+
+fn with_rights(world: &World, user: &str, environments: &str) {
+    let kubeconfig = world.block_on(world.cluster.user(user, RIGHTS));
+    world.write_pipeline(&kubeconfig, environments);
     world.sandbox.commit("another user");
 }
 
 #[test]
 fn rights_that_are_withdrawn_in_the_middle_are_named_and_the_promotion_goes_on_with_them() {
     let world = World::new(CANARY);
-    with_rights(&world, "withdrawn", RIGHTS);
+    with_rights(&world, "withdrawn", CANARY);
     world.sandbox.piton(&["promote", "production"]);
     let mut running = world.in_the_middle_of("1.1.0");
     world.block_on(world.cluster.user("withdrawn", "[]"));
@@ -40,7 +46,7 @@ fn rights_that_are_withdrawn_in_the_middle_are_named_and_the_promotion_goes_on_w
 fn rights_that_stay_away_leave_it_stuck_with_a_sentence_and_the_way_back_open() {
     let world =
         World::new(&CANARY.replace("bake", "deploy: { tries: 2 }\n    rollback: { within: 20s, tries: 2 }\n    bake"));
-    with_rights(&world, "forsaken", RIGHTS);
+    with_rights(&world, "forsaken", &impatient());
     world.sandbox.piton(&["promote", "production"]);
     let running = world.in_the_middle_of("1.1.0");
     world.block_on(world.cluster.user("forsaken", "[]"));
@@ -53,10 +59,8 @@ fn rights_that_stay_away_leave_it_stuck_with_a_sentence_and_the_way_back_open() 
 
 #[test]
 fn a_token_that_ends_in_the_middle_is_named_and_a_fresh_one_goes_on() {
-    let world = World::new(CANARY);
-    let kubeconfig = world.block_on(world.cluster.user("expiring", RIGHTS));
-    world.write_pipeline(&kubeconfig, CANARY);
-    world.sandbox.commit("a user with a token");
+    let world = World::new(&impatient());
+    with_rights(&world, "expiring", &impatient());
     world.sandbox.piton(&["promote", "production"]);
     let running = world.in_the_middle_of("1.1.0");
     // The account goes, and every token with it.

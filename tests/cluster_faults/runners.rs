@@ -64,8 +64,9 @@ int clock_gettime(clockid_t clock, struct timespec *at) {
 ";
 
 #[test]
-fn runners_whose_clocks_differ_by_minutes_follow_each_other() {
-    for seconds in [-240, 240] {
+fn runners_whose_clocks_differ_follow_each_other() {
+    // A clock that is behind makes the hold longer by as much.
+    for seconds in [-20, 20] {
         let world = World::new(CANARY);
         let Some(library) = skewed(&world, seconds) else {
             eprintln!("SKIPPED: there is no C compiler, which moves the clock of a runner");

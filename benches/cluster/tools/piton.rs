@@ -93,7 +93,7 @@ impl Tool for Piton {
     }
 
     fn agents(&self) -> &'static [&'static str] {
-        &["piton", "none", "kube"]
+        &["piton", "none"]
     }
 
     fn start<'a>(&'a mut self, tag: &'a str) -> BoxFuture<'a, Answer<()>> {
@@ -114,7 +114,8 @@ impl Tool for Piton {
 
     fn change<'a>(&'a self, tag: &'a str) -> BoxFuture<'a, Answer<Ending>> {
         Box::pin(async move {
-            self.piton(&["edit", "deploy/web.yaml", IMAGE, &image(tag)]).await?;
+            let file = self.deploy().join("deploy/web.yaml").display().to_string();
+            self.piton(&["edit", &file, IMAGE, &image(tag)]).await?;
             self.commit(tag).await?;
             self.promote().await
         })
