@@ -83,6 +83,9 @@ fn headline(state: &State) -> String {
         let step = attempt.current().map_or("settling".to_owned(), step_words);
         return format!("{} {}: {step}", attempt.id, attempt.plan.headline());
     }
+    if state.drift.is_some() {
+        return "drifted".to_owned();
+    }
     match (state.watches.last(), &state.live) {
         (Some(watch), _) => format!("watching {}", watch.plan.headline()),
         (None, Some(_)) => "quiet".to_owned(),
@@ -106,6 +109,14 @@ fn details(desk: &Desk, environment: &Environment, opened: &Opened, now: Stamp) 
     }
     if let Some(stuck) = &state.stuck {
         line(voice.bad(format!("stuck since {}: {}", stuck.since, stuck.advice)));
+    }
+    if let Some(drift) = &state.drift {
+        let word =
+            format!("drift since {}: {}; `piton drift {}` shows all", drift.since, drift.sentence(), environment.name);
+        line(voice.bad(word));
+    }
+    for (tree, way) in state.ways_back.iter().filter(|(_, way)| !way.obstacles.is_empty()) {
+        line(voice.bad(format!("release {} could not be deployed again: {}", tree.short(), way.obstacles.join("; "))));
     }
     if let Some(freeze) = state.frozen(now) {
         line(voice.warn(format!("frozen by {} {}: {}", freeze.by, end(freeze.until), freeze.reason)));
@@ -173,6 +184,8 @@ fn facts(state: &State, opened: &Opened, now: Stamp) -> Value {
         "lease": state.lease,
         "last": state.last,
         "foreign": state.foreign,
+        "drift": state.drift,
+        "ways_back": state.ways_back,
         "mirror": matches!(opened.freshness, Freshness::Mirror { .. }),
         "waits": waits,
     })

@@ -1,14 +1,16 @@
 use serde_json::json;
 
 use super::{
-    answer::{Answer, Failure},
+    answer::{Answer, Failure, PENDING},
     desk::Desk,
     promote::{begin, conclude},
 };
 use crate::{
     commands::Tick,
+    engine::State,
+    model::Guard,
     pipeline::Environment,
-    runner::{Goal, Outcome, Seizure},
+    runner::{Goal, Outcome, Seizure, Sockets},
 };
 
 /// `piton tick`: one environment that fails must not keep the others waiting.
@@ -54,16 +56,25 @@ async fn one(desk: &Desk, environment: &Environment, promote: bool) -> Result<An
     let idle = !opened.state.is_busy();
     if idle && promote {
         begin(desk, environment, None).await?;
-    } else if idle && opened.state.watches.is_empty() {
+    } else if idle && opened.state.watches.is_empty() && !stands_guard(desk, environment, &opened.state)? {
         return Ok(Answer::done("nothing_to_do"));
     }
     let before = opened.state.last.clone();
     let (outcome, state) = desk.carry_on(environment, Goal::Due, Seizure::Nobody).await?;
     Ok(match (outcome, state.last != before) {
         // What ended before this tick is old news.
-        (Outcome::Ended, false) => Answer::done("nothing_to_do"),
+        (Outcome::Ended, false) => match &state.drift {
+            Some(_) => Answer::new(PENDING, "continue", "drifted").with("drift", json!(state.drift)),
+            None => Answer::done("nothing_to_do"),
+        },
         // What ended in it is the news, even if an older release is watched on.
         (Outcome::Waiting { .. }, true) if !state.is_busy() => conclude(desk, environment, &Outcome::Ended, &state),
         (outcome, _) => conclude(desk, environment, &outcome, &state),
     })
+}
+
+/// Whether there is something at rest that this environment's target can watch over.
+fn stands_guard(desk: &Desk, environment: &Environment, state: &State) -> Result<bool, Failure> {
+    let wanted = environment.guard != Guard::default() && state.live.is_some() && state.stuck.is_none();
+    Ok(wanted && desk.outside(environment)?.guard() != Guard::default())
 }

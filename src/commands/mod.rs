@@ -2,11 +2,13 @@
 
 mod abort;
 mod approve;
+mod drift;
 mod extend;
 mod freeze;
 mod pin;
 mod quarantine;
 mod rollback;
+mod serve;
 mod unfreeze;
 mod unpin;
 mod words;
@@ -15,11 +17,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use abort::{Abort, abort};
 pub use approve::{Approve, approve};
+pub use drift::{Drift, accept, drop_drift, marks};
 pub use extend::{Extend, extend};
 pub use freeze::{Freeze, freeze};
 pub use pin::{Pin, pin};
 pub use quarantine::{QuarantineArgs, quarantine, unquarantine};
 pub use rollback::{Rollback, To, quarantine_of};
+pub use serve::{Follow, FollowName, LeaseName, Serve};
 pub use unfreeze::{Unfreeze, unfreeze};
 pub use unpin::{Unpin, unpin};
 pub use words::{Assignment, Until};
@@ -40,7 +44,7 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 a gate failed and the rollback succeeded, 2 usage or configuration, 3 changes pending (plan),
+Exit codes: 0 done, 1 a gate failed and the rollback succeeded, 2 usage or configuration, 3 changes pending (plan, drift),
 4 refused by policy, 5 stuck: page someone, 75 try again.
 At 3 a.m.: `piton status`, then `piton rollback production`.";
 
@@ -102,6 +106,10 @@ pub enum Command {
     Extend(Extend),
     /// Undo the promotion that is under way.
     Abort(Abort),
+    /// Follow deploy repositories and carry all their environments on, for good; in a cluster or anywhere.
+    Serve(Serve),
+    /// Compare what is live with what was deployed, and decide on what differs.
+    Drift(Drift),
     /// Where every environment stands, what is held back and what is waited for.
     Status(Status),
     /// What happened, newest first.
@@ -157,6 +165,9 @@ pub struct Promote {
     /// Go on with the next step as long as there is one and all goes well.
     #[arg(long)]
     pub all: bool,
+    /// Go on although nobody could prove that there is a way back from it.
+    #[arg(long, value_name = "REASON")]
+    pub without_way_back: Option<String>,
     /// Begin, do what is due now, and leave the rest to `tick`.
     #[arg(long, conflicts_with_all = ["wait", "watch", "all"])]
     pub no_wait: bool,
@@ -283,7 +294,7 @@ pub fn known(component: &ComponentName, pipeline: &Pipeline) -> Result<(), Refus
 }
 
 /// Every intervention says why.
-fn reason(text: &str) -> Result<String, Refusal> {
+pub fn reason(text: &str) -> Result<String, Refusal> {
     // It is shown in terminals: control characters have no business there.
     let unseen = |c: char| c.is_whitespace() || c.is_control();
     let line = text.split(unseen).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");

@@ -15,7 +15,10 @@ use crate::{
 };
 
 pub use describe::describe;
-pub use git::{CheckoutError, GitLedger, Put, Repository, RepositoryError, Settings, SignError, Signers, Tip};
+pub use git::{
+    CheckoutError, GitLedger, Glance, Proposal, Proposed, Put, Repository, RepositoryError, Settings, SignError,
+    Signers, Tip,
+};
 pub use memory::{Fault, MemoryLedger, MemoryTrees};
 
 /// The shared record of every environment.

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod adopt;
 mod invariants;
 mod wanted;
 
@@ -13,6 +14,7 @@ use crate::{
     pipeline::{Environment, Pace, Pipeline},
 };
 
+pub use adopt::{AdoptError, adopt};
 pub use wanted::{compose, versions_in};
 
 /// Content by its id: the same id always gives the same bytes, so that asking is as pure as calculating.

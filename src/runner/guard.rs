@@ -5,11 +5,12 @@ use futures_util::future::{BoxFuture, Either, FutureExt, select};
 
 use super::{
     Belief, Runner, RunnerError,
-    hands::{Hands, sentence, wait_until},
+    hands::{Hands, Sockets, sentence, wait_until},
 };
 use crate::{
+    clients::clock::Clock,
     gates::Scene,
-    model::{Difference, Event, GateName, GateSpec, Rehearsal, Release, Saw, Span, TreeId, What},
+    model::{Difference, EnvironmentName, Event, GateName, GateSpec, Rehearsal, Release, Saw, Span, TreeId, What},
     targets::TargetError,
 };
 
@@ -31,12 +32,26 @@ pub(super) enum Found {
     Rehearsal(Rehearsal),
 }
 
+/// One look of a person's command: what differs from the release, or why nothing could be seen.
+pub async fn differences(
+    sockets: &dyn Sockets,
+    environment: &EnvironmentName,
+    clock: &dyn Clock,
+    release: &Release,
+) -> Result<Vec<Difference>, String> {
+    let hands = Hands { environment: environment.clone(), sockets, clock };
+    match hands.look_for_drift(release.clone()).await {
+        Found::Drift(found) => found,
+        Found::Rehearsal(_) => Err("nobody looked".to_owned()),
+    }
+}
+
 impl<'a> Hands<'a> {
     /// One look at whether live is as the release says.
     pub(super) fn look_for_drift(self, release: Release) -> BoxFuture<'a, Found> {
         async move {
             let until = self.clock.now() + LOOK_PATIENCE;
-            let look = differences(&self, &release).boxed();
+            let look = seen(&self, &release).boxed();
             Found::Drift(match select(look, wait_until(self.clock, until)).await {
                 Either::Left((found, _)) => found,
                 Either::Right(_) => Err(format!("no answer within {LOOK_PATIENCE}")),
@@ -65,9 +80,9 @@ impl<'a> Hands<'a> {
 }
 
 /// What the target sees, and what the services say of themselves through the gates that stand guard.
-async fn differences(hands: &Hands<'_>, release: &Release) -> Result<Vec<Difference>, String> {
-    let seen = hands.sockets.target().drift(release).await;
-    let mut differences = seen.map_err(|error| sentence(&error))?;
+async fn seen(hands: &Hands<'_>, release: &Release) -> Result<Vec<Difference>, String> {
+    let found = hands.sockets.target().drift(release).await;
+    let mut differences = found.map_err(|error| sentence(&error))?;
     for (name, spec) in hands.sockets.guard_gates() {
         differences.extend(said(hands, release, name, spec).await?);
     }

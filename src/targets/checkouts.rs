@@ -64,6 +64,28 @@ pub fn changed_by_hand(dir: &Path) -> io::Result<Vec<(String, Option<Stamp>)>> {
     Ok(changed)
 }
 
+/// Puts files that were changed by hand back as the tree has them. What runs there keeps its folder, and what it has read.
+fn mend(site: &Site, dir: &Path, tree: &TreeId) -> Result<(), TargetError> {
+    let changed = changed_by_hand(dir).map_err(|error| cannot("look for changes in", dir, error))?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let fresh = beside(dir, "mend");
+    remove_if_there(fs::remove_dir_all(&fresh)).map_err(|error| cannot("clear", &fresh, error))?;
+    site.trees.checkout(tree, &fresh)?;
+    let put_back = || {
+        for (file, _) in &changed {
+            let (from, to) = (fresh.join(file), dir.join(file));
+            to.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::rename(from, to)?;
+        }
+        let noted: BTreeMap<String, Shape> = serde_json::from_slice(&fs::read(beside(dir, "files"))?)?;
+        note_files(dir, &noted.into_keys().collect::<Vec<_>>())?;
+        fs::remove_dir_all(&fresh)
+    };
+    put_back().map_err(|error| cannot("put back what was changed by hand in", dir, error))
+}
+
 /// What tells that a file was written to, without reading it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Shape {
@@ -142,6 +164,7 @@ fn prepare(site: &Site, tree: &TreeId, build: &[String]) -> Result<Prepared, Tar
     let lock = File::create(beside(&dir, "lock")).map_err(|error| cannot("lock", &dir, error))?;
     lock.lock().map_err(|error| cannot("lock", &dir, error))?;
     if is_done(&dir, build) {
+        mend(site, &dir, tree)?;
         touch(&dir, build);
         return Ok(Prepared { dir, done: true, lock });
     }

@@ -136,6 +136,7 @@ impl Acts<'_> {
             watch: false,
             all: false,
             no_wait: false,
+            without_way_back: None,
         };
         let answer = promote::run(self.desk, &args).await?;
         self.desk.voice.say(self.desk.voice.dim(format!("  exit code {} ({})", answer.code, answer.reason_code)));

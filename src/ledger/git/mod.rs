@@ -2,11 +2,13 @@
 
 mod chain;
 mod checkout;
+mod glance;
 mod look;
 mod publish;
 mod push;
 mod repository;
 mod sign;
+mod source;
 mod trees;
 mod turn;
 mod write;
@@ -22,9 +24,11 @@ use git2::Oid;
 use tokio::task::JoinHandle;
 
 pub use checkout::CheckoutError;
+pub use glance::Glance;
 pub use publish::{Put, Tip};
 pub use repository::{FETCH_TIMEOUT, READ_TIMEOUT, Repository, RepositoryError};
 pub use sign::{SignError, Signers};
+pub use source::{Proposal, Proposed};
 
 use super::{Appended, Durability, Entry, Ledger, LedgerError, Opened, Page};
 use crate::model::{CommitId, EnvironmentName, Span};
