@@ -36,7 +36,6 @@ use tokio_util::sync::CancellationToken;
 
 use answer::{Answer, Failure};
 use desk::Desk;
-pub use sockets::Files;
 use voice::Voice;
 
 use crate::{

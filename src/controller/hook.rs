@@ -142,11 +142,7 @@ mod tests {
         let secrets = [Secret::of(format!("{KEY_START}{}", BASE64.encode(raw)))];
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &raw), b"msg_1.1000.{}");
         let signature = format!("v1,AAAA v1,{}", BASE64.encode(tag.as_ref()));
-        let all = headers(&[
-            ("webhook-id", "msg_1"),
-            ("webhook-timestamp", "1000"),
-            ("webhook-signature", &signature),
-        ]);
+        let all = headers(&[("webhook-id", "msg_1"), ("webhook-timestamp", "1000"), ("webhook-signature", &signature)]);
         assert!(is_signed(&all, b"{}", &secrets, 1_200));
         assert!(!is_signed(&all, b"{}", &secrets, 1_301), "too old");
         assert!(!is_signed(&all, b"{}", &secrets, 699), "from the future");

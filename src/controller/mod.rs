@@ -223,5 +223,8 @@ impl Candidate {
 
 fn replica(args: &Serve) -> String {
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
-    args.replica.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| host().unwrap_or_else(|_| "piton".to_owned()))
+    args.replica
+        .clone()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| host().unwrap_or_else(|_| "piton".to_owned()))
 }

@@ -141,7 +141,8 @@ impl Worker {
         Some((commit.id().to_string(), text.unwrap_or_default()))
     }
 
-    /// `Healthy`, `Progressing` or `Degraded`, by the rules that both tools have for a Deployment.
+    /// `Healthy`, `Progressing` or `Degraded`, by the rules that both tools have for a Deployment; for a moment after a
+    /// change it still says what was so before, as theirs may.
     async fn health(&self) -> (String, String) {
         let said = |word: &str, why: &str| (word.to_owned(), why.to_owned());
         let Some(found) = self.cluster.get("Deployment", &self.namespace, "web").await else {

@@ -6,9 +6,9 @@ use std::{
 };
 
 use piton::{
-    cli::Files,
     ledger::Repository,
     model::{CommitId, EnvironmentName, Portion, Release, Share, TreeId},
+    rack::Files,
     targets::{Act, Done, Live, Site, Target, TargetError, gitops::GitOpsTarget},
 };
 use serde_json::{Value, json};
