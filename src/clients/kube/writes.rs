@@ -88,7 +88,7 @@ impl Cluster {
     /// Sends one request and gives the answer's code and body; a refusal is an error.
     fn ask(
         &self,
-        request: Result<kube::core::http::Request<Vec<u8>>, kube::core::request::Error>,
+        request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> BoxFuture<'_, Result<(u16, Vec<u8>), KubeError>> {
         Box::pin(async move {
             let request = request.map_err(|error| KubeError::Unreachable(causes(&error)))?;
