@@ -20,9 +20,11 @@ pub mod ledger;
 pub mod targets;
 
 // hands
+pub mod rack;
 pub mod runner;
 pub mod sample;
 pub mod simulate;
 
 // doors
 pub mod cli;
+pub mod controller;

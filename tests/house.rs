@@ -8,13 +8,13 @@ use std::{
 use regex::Regex;
 
 /// A room may use only rooms above it.
-const ROOMS: [&str; 19] = [
+const ROOMS: [&str; 21] = [
     // words and thought
     "model", "edit", "versions", "pipeline", "judge", "engine", "planner", "commands", "report",
     // outside
     "clients", "ledger", "targets", "gates", "channels", // hands
-    "runner", "simulate", "sample", // doors
-    "cli", "main",
+    "runner", "rack", "simulate", "sample", // doors
+    "controller", "cli", "main",
 ];
 
 /// Rooms that think: no async, no clock, no chance, no files, no network.

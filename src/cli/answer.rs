@@ -7,6 +7,7 @@ use crate::{
     ledger::{LedgerError, RepositoryError},
     pipeline,
     planner::PlanError,
+    rack::{NotBegun, SocketsError, StepError},
     runner::{RunnerError, sentence},
     targets::TargetError,
 };
@@ -181,6 +182,39 @@ impl From<PlanError> for Failure {
                 Failure { hint: source.hint(), ..Failure::new(USAGE, "invariant", message) }
             }
             PlanError::Trees(_) => Failure::new(TRY_AGAIN, "git", message),
+        }
+    }
+}
+
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Failure {
+        match error {
+            StepError::Ledger(error) => error.into(),
+            StepError::Repository(error) => error.into(),
+            StepError::Plan(error) => error.into(),
+            StepError::NoCommit(_) => Failure::usage(error.to_string()),
+        }
+    }
+}
+
+impl From<NotBegun> for Failure {
+    fn from(why: NotBegun) -> Failure {
+        let message = why.to_string();
+        match why {
+            NotBegun::Stuck { advice, .. } => Failure::stuck(message).hint(advice),
+            NotBegun::Foreign { environment, .. } => Failure::refused("foreign_commit", message).hint(format!(
+                "make the change on the source branch; `piton rollback {environment}` drops it and restores the \
+                 known-good release"
+            )),
+        }
+    }
+}
+
+impl From<SocketsError> for Failure {
+    fn from(error: SocketsError) -> Failure {
+        match error {
+            SocketsError::Target(error) => error.into(),
+            SocketsError::Unknown { .. } | SocketsError::Channel { .. } => Failure::usage(error.to_string()),
         }
     }
 }

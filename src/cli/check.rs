@@ -5,12 +5,12 @@ use serde_json::json;
 use super::{
     answer::{Answer, Failure},
     desk::read_pipeline,
-    sockets::AllKinds,
     voice::Voice,
 };
 use crate::{
     commands::{Check, Common},
     pipeline,
+    rack::AllKinds,
 };
 
 /// `piton check`

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Answer, Failure},
     anyway::Anyway,
-    sockets::{AllKinds, Files, Outside},
     view::Watcher,
     voice::Voice,
 };
@@ -16,16 +15,15 @@ use crate::{
     clients::clock::{Clock, SystemClock},
     commands::Common,
     engine::{Holder, State},
-    ledger::{Appended, Freshness, GitLedger, Ledger, LedgerError, Opened, Repository, Settings, Signers},
-    model::{Actor, CommitId, EnvironmentName, Event, Span, Stamp, What},
+    ledger::{Appended, Freshness, GitLedger, Ledger, LedgerError, Opened, Repository},
+    model::{Actor, EnvironmentName, Event, Span, Stamp, What},
     pipeline::{self, Environment, Pipeline},
-    planner::{self, Context, Planned, SourceCommit},
+    planner::Planned,
+    rack::{self, AllKinds, Files, Outside},
     runner::{self, Goal, Outcome, PollPace, Runner, Seizure},
     targets::{Progress, Site},
 };
 
-/// How many commits of the source branch are looked at for the next step.
-const COMMITS_MAX: usize = 1_000;
 /// Lost races in a row before a command gives up.
 const RACES_MAX: usize = 50;
 /// How long leaving may wait for pages that the origin does not have yet.
@@ -52,7 +50,7 @@ impl Desk {
         let home = pipeline_file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let remote = remote_of(&home, &pipeline.source.remote);
         let repository = Repository::open(&home, remote.as_deref(), &pipeline.prefix)?;
-        let ledger = GitLedger::new(repository.clone(), settings(&pipeline));
+        let ledger = GitLedger::new(repository.clone(), rack::settings(&pipeline));
         let me = runner::holder(actor(common, &home)?).map_err(|e| Failure::usage(format!("no randomness: {e}")))?;
         let state_dir = state_dir(common, &pipeline, &repository)?;
         let program = std::env::current_exe().map_err(|e| Failure::world("cannot find this program", &e))?;
@@ -163,7 +161,7 @@ impl Desk {
     }
 
     pub fn outside(&self, environment: &Environment) -> Result<Outside, Failure> {
-        Outside::new(environment, self.site(&environment.name))
+        Ok(Outside::new(environment, self.site(&environment.name))?)
     }
 
     /// Carries an environment on until the goal is reached, while people watch.
@@ -195,45 +193,14 @@ impl Desk {
     pub async fn plan(&self, environment: &Environment, state: &State, to: Option<&str>) -> Result<Planned, Failure> {
         let mut upstream = Vec::new();
         for name in &environment.after {
-            upstream.push((name, self.read(name).await?.state));
+            upstream.push((name.clone(), self.read(name).await?.state));
         }
-        let upstream: Vec<(&EnvironmentName, &State)> = upstream.iter().map(|(n, s)| (*n, s)).collect();
-        let context = Context {
-            pipeline: &self.pipeline,
-            environment,
-            state,
-            upstream: &upstream,
-            trees: &self.repository,
-            now: self.now(),
+        let to = match to {
+            Some(text) => Some(rack::resolve(&self.repository, &self.pipeline, text).await?),
+            None => None,
         };
-        match to {
-            Some(text) => {
-                // The newest commits may not be here yet; without the host what is here must do.
-                let _ = self.repository.tip_of_source(&self.pipeline.source.branch).await;
-                let commit = self.repository.resolve(text)?;
-                Ok(planner::jump(&context, &self.commit(&commit).await?)?)
-            }
-            None => {
-                let commits = self.waiting(state).await?;
-                Ok(planner::plan(&context, &commits)?)
-            }
-        }
-    }
-
-    /// The commits of the source branch from the one that is done with.
-    async fn waiting(&self, state: &State) -> Result<Vec<SourceCommit>, Failure> {
-        let tip = self.repository.tip_of_source(&self.pipeline.source.branch).await?;
-        let mut commits = Vec::new();
-        if let Some(done) = &state.source_done {
-            commits.push(self.commit(done).await?);
-        }
-        commits.extend(self.repository.first_parents(state.source_done.as_ref(), &tip, COMMITS_MAX).await?);
-        Ok(commits)
-    }
-
-    async fn commit(&self, id: &CommitId) -> Result<SourceCommit, Failure> {
-        let found = self.repository.first_parents(None, id, 1).await?;
-        found.into_iter().next().ok_or_else(|| Failure::usage(format!("there is no commit {id}")))
+        let (repository, now) = (&self.repository, self.now());
+        Ok(rack::next_step(repository, &self.pipeline, environment, state, &upstream, to.as_ref(), now).await?)
     }
 
     /// Sees to it that what was written here reaches the origin.
@@ -248,14 +215,6 @@ impl Desk {
                 Err(error) => self.voice.say(self.voice.warn(format!("{}: {error}", environment.name))),
             }
         }
-    }
-}
-
-fn settings(pipeline: &Pipeline) -> Settings {
-    Settings {
-        sign_with: pipeline.signing.key_variable.clone(),
-        signers: pipeline.signing.allowed_signers.clone().map(Signers::InTree),
-        ..Settings::default()
     }
 }
 

@@ -1,9 +1,8 @@
 use super::{
     answer::{Answer, Failure},
-    sockets::AllKinds,
     voice::Voice,
 };
-use crate::{commands::Explain, pipeline};
+use crate::{commands::Explain, pipeline, rack::AllKinds};
 
 /// `piton explain`
 pub fn run(args: &Explain, voice: &Voice) -> Result<Answer, Failure> {

@@ -20,8 +20,8 @@ mod plan;
 mod promote;
 mod quarantine;
 mod rollback;
+mod serve;
 mod show;
-mod sockets;
 mod status;
 mod tick;
 mod unfreeze;
@@ -55,7 +55,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Sample(args) => return serve_sample(args),
         _ => {}
     }
-    log_to_stderr();
+    log_to_stderr(if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" });
     let voice = Voice::new(cli.common.json, cli.common.color);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -68,8 +68,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// What is worth a look in the morning; `PITON_LOG=debug` tells more.
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PITON_LOG").unwrap_or_else(|_| "warn".into());
+fn log_to_stderr(unless_said: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PITON_LOG").unwrap_or_else(|_| unless_said.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
@@ -98,6 +98,7 @@ async fn dispatch(cli: Cli, voice: &Voice) -> Result<Answer, Failure> {
         Command::Edit(args) => edit::run(&args, voice),
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => demo::run(&common, &args, voice).await,
+        Command::Serve(args) => serve::run(&common, &args, voice, stop_on_signals()).await,
         command => at_the_desk(&common, command, voice).await,
     }
 }
@@ -129,6 +130,7 @@ async fn at_the_desk(common: &Common, command: Command, voice: &Voice) -> Result
         | Command::Completions(_)
         | Command::Supervise(_)
         | Command::Sample(_)
+        | Command::Serve(_)
         | Command::Demo(_) => Err(Failure::usage("this command needs no deploy repository".to_owned())),
     };
     desk.leave().await;

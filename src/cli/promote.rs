@@ -13,6 +13,7 @@ use crate::{
     model::{AttemptId, Ending, What},
     pipeline::Environment,
     planner::Planned,
+    rack,
     runner::{Goal, Outcome, Seizure},
 };
 
@@ -54,7 +55,9 @@ async fn waive(desk: &Desk, environment: &Environment, args: &Promote) -> Result
 /// Begins the next step where nothing is under way; false when there is none.
 pub async fn begin(desk: &Desk, environment: &Environment, to: Option<&str>) -> Result<bool, Failure> {
     let opened = desk.read(&environment.name).await?;
-    refuse_unsound(&opened.state, environment)?;
+    if let Some(why) = rack::unsound(&opened.state, &environment.name) {
+        return Err(why.into());
+    }
     if opened.state.is_busy() {
         desk.voice.say(desk.voice.dim("something is under way already: carrying it on"));
         return Ok(true);
@@ -69,40 +72,9 @@ pub async fn begin(desk: &Desk, environment: &Environment, to: Option<&str>) -> 
         Planned::Next(plan) => Arc::new(*plan),
     };
     say_plan(desk, &plan, false);
-    let seen = opened.head;
-    let event =
-        crate::model::Event { at: desk.now(), by: desk.me.actor.clone(), what: What::Started { plan: plan.clone() } };
-    let opened = crate::ledger::Opened { head: seen, ..opened };
-    let page = crate::runner::page(&opened, vec![event]);
-    use crate::ledger::{Ledger, LedgerError};
-    match desk.ledger.append(&environment.name, opened.head.as_ref(), page).await {
-        Ok(_) => Ok(true),
-        // Somebody was faster: what they began is what is carried on.
-        Err(LedgerError::Lost { .. }) => Ok(true),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// States from which nothing new may go in.
-fn refuse_unsound(state: &State, environment: &Environment) -> Result<(), Failure> {
-    let name = &environment.name;
-    if let Some(stuck) = &state.stuck {
-        return Err(
-            Failure::stuck(format!("`{name}` is stuck {} since {}", stuck.at, stuck.since)).hint(stuck.advice.clone())
-        );
-    }
-    if let Some(foreign) = &state.foreign {
-        let message = format!(
-            "the branch of `{name}` holds commit {} by {} that piton did not write: {}",
-            foreign.commit.short(),
-            foreign.author,
-            foreign.why
-        );
-        return Err(Failure::refused("foreign_commit", message).hint(format!(
-            "make the change on the source branch; `piton rollback {name}` drops it and restores the known-good release"
-        )));
-    }
-    Ok(())
+    // Where somebody was faster, what they began is what is carried on.
+    rack::begin(&desk.ledger, &environment.name, &opened, plan, desk.me.actor.clone(), desk.now()).await?;
+    Ok(true)
 }
 
 fn up_to_date(environment: &Environment) -> Answer {

@@ -4,13 +4,21 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::LazyLock,
+    sync::{LazyLock, OnceLock},
+    time::{Duration, Instant},
 };
 
 use regex::Regex;
+use tokio::sync::Semaphore;
 
 use super::process::{ProcessError, Program, Ran};
 use crate::model::Span;
+
+/// A list of refs that was cut off would look like branches that are gone.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// More of them at once only hold each other up, and cost memory.
+static AT_ONCE: Semaphore = Semaphore::const_new(16);
 
 /// The `git` program on one repository.
 #[derive(Debug, Clone)]
@@ -91,6 +99,14 @@ impl Git {
         Ok(asked.map(|(id, name)| (name.to_owned(), id.to_owned())).collect())
     }
 
+    /// All refs of the remote, and where they point.
+    pub async fn all_refs(&self, remote: &str, timeout: Span) -> Result<BTreeMap<String, String>, GitError> {
+        let arguments = vec!["ls-remote".to_owned(), "--refs".to_owned(), checked(remote)?];
+        let ran = self.run(arguments, timeout).await?.or_failed()?;
+        let lines = ran.stdout.lines().filter_map(|line| line.split_once('\t'));
+        Ok(lines.map(|(id, name)| (name.to_owned(), id.to_owned())).collect())
+    }
+
     /// Brings what these refs or ids of the remote point at; no local ref is changed.
     pub async fn fetch(&self, remote: &str, wants: &[String], depth: Depth, timeout: Span) -> Result<(), GitError> {
         let quiet = ["fetch", "--quiet", "--no-tags", "--refmap=", "--no-write-fetch-head"];
@@ -159,6 +175,7 @@ impl Git {
             format!("git {}", arguments.iter().find(|a| !a.starts_with('-') && !a.contains('=')).map_or("", |a| a));
         let mut program = Program::new(std::iter::once("git".to_owned()).chain(arguments), timeout).in_dir(&self.dir);
         program.inherit_env = true;
+        program.output_kept_bytes = OUTPUT_BYTES_MAX;
         program.env = BTreeMap::from(
             [
                 ("GIT_DIR", self.git_dir.display().to_string()),
@@ -171,11 +188,37 @@ impl Git {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
-        let mut ran = program.run().await?;
+        // The time that it may take begins with its turn.
+        let _turn = AT_ONCE.acquire().await;
+        let began = Instant::now();
+        let ran = program.run().await;
+        if let (Some(observer), Some(operation)) = (OBSERVER.get(), operation(&name)) {
+            observer(operation, began.elapsed(), ran.as_ref().is_ok_and(Ran::succeeded));
+        }
+        let mut ran = ran?;
         ran.stdout = without_credentials(&ran.stdout);
         ran.stderr = without_credentials(&ran.stderr);
         let sentence = ran.sentence(&name);
         Ok(GitRan { ran, sentence })
+    }
+}
+
+/// Told of every use of the network: which, how long it took, and whether it succeeded.
+type Observer = Box<dyn Fn(&'static str, Duration, bool) + Send + Sync>;
+
+static OBSERVER: OnceLock<Observer> = OnceLock::new();
+
+/// Has every use of the network counted. There is one observer; a second one hears nothing.
+pub fn observe(observer: impl Fn(&'static str, Duration, bool) + Send + Sync + 'static) {
+    let _ = OBSERVER.set(Box::new(observer));
+}
+
+fn operation(name: &str) -> Option<&'static str> {
+    match name {
+        "git ls-remote" => Some("look"),
+        "git fetch" => Some("fetch"),
+        "git push" => Some("push"),
+        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@ mod freeze;
 mod pin;
 mod quarantine;
 mod rollback;
+mod serve;
 mod unfreeze;
 mod unpin;
 mod words;
@@ -22,6 +23,7 @@ pub use freeze::{Freeze, freeze};
 pub use pin::{Pin, pin};
 pub use quarantine::{QuarantineArgs, quarantine, unquarantine};
 pub use rollback::{Rollback, To, quarantine_of};
+pub use serve::{Follow, FollowName, LeaseName, Serve};
 pub use unfreeze::{Unfreeze, unfreeze};
 pub use unpin::{Unpin, unpin};
 pub use words::{Assignment, Until};
@@ -104,6 +106,8 @@ pub enum Command {
     Extend(Extend),
     /// Undo the promotion that is under way.
     Abort(Abort),
+    /// Follow deploy repositories and carry all their environments on, for good; in a cluster or anywhere.
+    Serve(Serve),
     /// Compare what is live with what was deployed, and decide on what differs.
     Drift(Drift),
     /// Where every environment stands, what is held back and what is waited for.

@@ -1,12 +1,16 @@
 //! One plain line per event, for whoever reads the branch with `git log`.
 
 use crate::{
-    model::{Cause, Quarantine, Quarantined, Release, Saw, Stamp, What},
+    model::{Cause, Quarantine, Quarantined, Release, Saw, Stamp, What, headline},
     report,
 };
 
 /// What happened, on one line.
 pub fn describe(what: &What) -> String {
+    headline(&in_full(what)).to_owned()
+}
+
+fn in_full(what: &What) -> String {
     match what {
         What::Pinned { pin } => {
             format!("pinned {} at {} {}: {}", pin.component, pin.version, end(pin.until), pin.reason)

@@ -16,7 +16,8 @@ use crate::{
 
 pub use describe::describe;
 pub use git::{
-    CheckoutError, GitLedger, Proposal, Proposed, Put, Repository, RepositoryError, Settings, SignError, Signers, Tip,
+    CheckoutError, GitLedger, Glance, Proposal, Proposed, Put, Repository, RepositoryError, Settings, SignError,
+    Signers, Tip,
 };
 pub use memory::{Fault, MemoryLedger, MemoryTrees};
 

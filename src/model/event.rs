@@ -252,7 +252,17 @@ impl Cause {
     }
 }
 
+/// The first line of a cause. Below it may stand what a container wrote last.
+pub fn headline(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
 impl Cause {
+    /// The cause on one line.
+    pub fn headline(&self) -> String {
+        headline(&self.sentence()).to_owned()
+    }
+
     /// The cause as a person would say it.
     pub fn sentence(&self) -> String {
         match self {

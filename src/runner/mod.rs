@@ -60,6 +60,8 @@ pub enum Seizure {
     Nobody,
     /// From anybody, once a rollback is ordered: the way back waits for nobody.
     ForTheWayBack,
+    /// From this holder, who is known to act no more: a controller's predecessor. Its fence keeps it off what is live.
+    From { nonce: String },
 }
 
 impl Seizure {
@@ -67,6 +69,7 @@ impl Seizure {
         match self {
             Seizure::Nobody => false,
             Seizure::ForTheWayBack => state.rollback.is_some(),
+            Seizure::From { nonce } => state.lease.as_ref().is_some_and(|lease| lease.nonce == *nonce),
         }
     }
 }

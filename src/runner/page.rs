@@ -1,7 +1,7 @@
 use crate::{
     engine::State,
     ledger::{Durability, GoodRef, Opened, Page},
-    model::{CommitId, Event, TreeId, What},
+    model::{CommitId, Event, TreeId, What, headline},
     report,
 };
 
@@ -54,7 +54,7 @@ fn nowhere() -> CommitId {
 pub fn subject(after: &State, events: &[Event]) -> String {
     let weightiest = events.iter().max_by_key(|event| weight(&event.what));
     match weightiest {
-        Some(event) => line(after, &event.what),
+        Some(event) => headline(&line(after, &event.what)).to_owned(),
         None => "nothing".to_owned(),
     }
 }

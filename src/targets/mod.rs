@@ -163,7 +163,7 @@ pub struct Entry {
 }
 
 /// Every kind of target.
-pub const ALL: &[Entry] = &[process::ENTRY, command::ENTRY, helm::ENTRY, gitops::ENTRY];
+pub const ALL: &[Entry] = &[process::ENTRY, command::ENTRY, kubernetes::ENTRY, helm::ENTRY, gitops::ENTRY];
 
 #[cfg(test)]
 mod tests {
@@ -176,6 +176,7 @@ mod tests {
         match kind {
             "process" => serde_json::from_value::<process::Config>(config).map(drop),
             "command" => serde_json::from_value::<command::Config>(config).map(drop),
+            "kubernetes" => serde_json::from_value::<kubernetes::Config>(config).map(drop),
             "helm" => serde_json::from_value::<helm::Config>(config).map(drop),
             "gitops" => serde_json::from_value::<gitops::Config>(config).map(drop),
             other => panic!("no such kind: {other}"),

@@ -50,6 +50,10 @@ impl Running {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
     pub fn signal(&self, signal: Signal) {
         // It may have ended by itself.
         let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);

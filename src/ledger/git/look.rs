@@ -62,6 +62,14 @@ impl GitLedger {
         opened
     }
 
+    /// Brings what the origin has of all these environments in one go, so that opening them needs no more of the host.
+    pub async fn prepare(&self, environments: &[EnvironmentName]) -> Result<(), String> {
+        match self.remote() {
+            None => Ok(()),
+            Some(_) => self.look(environments).await.map(drop),
+        }
+    }
+
     /// What the mirror has, without asking the origin.
     pub async fn open_mirror(&self, environment: &EnvironmentName) -> Result<Opened, LedgerError> {
         match self.remote() {
@@ -278,6 +286,7 @@ impl GitLedger {
     }
 
     async fn look_again(&self, environment: &EnvironmentName) -> Result<Origin, LedgerError> {
+        self.0.repository.forget_glance().await;
         let seen = self.look(std::slice::from_ref(environment)).await;
         let seen = seen.map_err(|why| LedgerError::Unreachable { environment: environment.clone(), why })?;
         Ok(seen.get(environment).copied().unwrap_or_default())

@@ -2,6 +2,7 @@
 
 mod chain;
 mod checkout;
+mod glance;
 mod look;
 mod publish;
 mod push;
@@ -23,6 +24,7 @@ use git2::Oid;
 use tokio::task::JoinHandle;
 
 pub use checkout::CheckoutError;
+pub use glance::Glance;
 pub use publish::{Put, Tip};
 pub use repository::{FETCH_TIMEOUT, READ_TIMEOUT, Repository, RepositoryError};
 pub use sign::{SignError, Signers};

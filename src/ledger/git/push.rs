@@ -63,6 +63,7 @@ impl GitLedger {
         let pushed = self.0.repository.git().push(remote, &moves, self.0.settings.push_timeout).await;
         match pushed {
             Ok(()) => {
+                self.0.repository.tell_glance(&moves).await;
                 lane.view(|view| view.good = Some(to));
                 Ok(true)
             }
@@ -265,6 +266,7 @@ impl GitLedger {
                 Err(error) => error,
             };
             // Whatever it said, or did not say: what counts is what the origin has.
+            self.0.repository.forget_glance().await;
             let environments = std::slice::from_ref(environment);
             let Ok(seen) = self.look(environments).await else { return Ok(Pushed::Unreachable(error.to_string())) };
             let origin = seen.get(environment).copied().unwrap_or_default();
@@ -319,6 +321,7 @@ impl GitLedger {
         let began = Instant::now();
         let pushed = self.0.repository.git().push(remote, &moves, self.0.settings.push_timeout).await;
         if pushed.is_ok() {
+            self.0.repository.tell_glance(&moves).await;
             let took = began.elapsed();
             // The shortest counts, as the others waited for someone; it is forgotten slowly, in case the host is slower now.
             self.lane(environment).view(|view| view.slot = Some(view.slot.map_or(took, |slot| took.min(slot * 9 / 8))));

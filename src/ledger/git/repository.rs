@@ -8,8 +8,9 @@ use std::{
 
 use git2::{ErrorCode, Oid};
 
+use super::glance::Glance;
 use crate::{
-    clients::git::{Depth, Git, GitError},
+    clients::git::{Depth, Git, GitError, Move},
     model::{Actor, CommitId, EnvironmentName, NameError, Span, Stamp, TreeId},
     planner::SourceCommit,
 };
@@ -36,6 +37,7 @@ struct Shared {
     git: Git,
     remote: Option<String>,
     prefix: String,
+    glance: Option<Glance>,
 }
 
 /// Why the local clone, or the origin behind it, could not be read.
@@ -97,6 +99,11 @@ impl Repository {
     /// Opens the repository that `dir` is in. `remote` is the name or the address of the origin; with `None` this
     /// repository is the origin itself. `prefix` is the first part of the environments' branch names.
     pub fn open(dir: &Path, remote: Option<&str>, prefix: &str) -> Result<Repository> {
+        Repository::open_with(dir, remote, prefix, None)
+    }
+
+    /// The same; with a glance, questions about the origin's refs are answered from it while it is fresh.
+    pub fn open_with(dir: &Path, remote: Option<&str>, prefix: &str, glance: Option<Glance>) -> Result<Repository> {
         if !git2::Reference::is_valid_name(&format!("refs/heads/{prefix}/x")) || prefix.starts_with('-') {
             return Err(RepositoryError::Prefix(prefix.to_owned()));
         }
@@ -109,7 +116,7 @@ impl Repository {
         let home = repo.workdir().unwrap_or_else(|| repo.path()).to_owned();
         let git = Git::new(&git_dir, &home);
         let (remote, prefix) = (remote.map(str::to_owned), prefix.to_owned());
-        Ok(Repository(Arc::new(Shared { repo: Mutex::new(repo), git_dir, git, remote, prefix })))
+        Ok(Repository(Arc::new(Shared { repo: Mutex::new(repo), git_dir, git, remote, prefix, glance })))
     }
 
     /// The folder of the repository itself, such as `.git`.
@@ -246,7 +253,27 @@ impl Repository {
     /// Where these refs of the origin point.
     pub(super) async fn origin_refs(&self, names: &[String], timeout: Span) -> Result<BTreeMap<String, String>> {
         let remote = self.remote().unwrap_or_default();
-        self.git().refs(remote, names, timeout).await.map_err(|e| self.unreachable(e))
+        let refs = match &self.0.glance {
+            Some(glance) => glance.refs(self.git(), remote, names, timeout).await,
+            None => self.git().refs(remote, names, timeout).await,
+        };
+        refs.map_err(|e| self.unreachable(e))
+    }
+
+    /// What was seen of the origin a moment ago does not count any more.
+    pub(super) async fn forget_glance(&self) {
+        if let Some(glance) = &self.0.glance {
+            glance.forget().await;
+        }
+    }
+
+    /// These refs of the origin were moved from here.
+    pub(super) async fn tell_glance(&self, moves: &[Move]) {
+        if let Some(glance) = &self.0.glance {
+            for moved in moves {
+                glance.moved(&moved.name, &moved.to).await;
+            }
+        }
     }
 
     /// Brings commits that are missing here, all in one go. A clone without history asks only for `when_shallow`:

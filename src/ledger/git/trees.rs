@@ -10,6 +10,28 @@ use crate::{
     planner::{Changed, Trees, TreesError},
 };
 
+impl Repository {
+    /// The files that lie directly in a folder of a tree, each with the id of its content; in the order of their names.
+    pub fn files_in(&self, tree: &TreeId, folder: &str) -> Result<Vec<(String, String)>, TreesError> {
+        let doing = || format!("list {folder} of tree {tree}");
+        check_path(folder).map_err(|e| failed(doing(), e))?;
+        let listed = self.with(|repo| {
+            let root = repo.find_tree(Oid::from_str(tree.as_str())?)?;
+            let found = match root.get_path(Path::new(folder)) {
+                Ok(entry) if entry.kind() == Some(ObjectType::Tree) => repo.find_tree(entry.id())?,
+                Ok(_) => return Ok(Vec::new()),
+                Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(Vec::new()),
+                Err(e) => return Err(e),
+            };
+            let files = found.iter().filter(|entry| entry.kind() == Some(ObjectType::Blob));
+            Ok(files
+                .map(|file| (String::from_utf8_lossy(file.name_bytes()).into_owned(), file.id().to_string()))
+                .collect())
+        });
+        listed.map_err(|e: git2::Error| failed(doing(), e))
+    }
+}
+
 /// A unified diff that is longer is left out: it rides in the ledger, and nobody reads it there.
 const DIFF_BYTES_MAX: usize = 64 * 1024;
 

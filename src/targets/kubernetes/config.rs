@@ -8,7 +8,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::glob::Glob;
+use super::{canary, glob::Glob, rollout};
 use crate::{clients::kube::Place, model::Span};
 
 /// The configuration of the target `kubernetes`, as it is written.
@@ -45,12 +45,15 @@ pub struct Written {
     /// Take fields over that another field manager set.
     #[serde(default)]
     force: bool,
-    /// How long a rollout may take until everything is ready.
-    #[serde(default = "default_within")]
-    within: Span,
+    /// How the rollout is watched, and how long it may take.
+    #[serde(default)]
+    rollout: rollout::Config,
     /// Clusters or namespaces that are moved one after the other.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     members: BTreeMap<String, WrittenMember>,
+    /// Brings each release up beside the stable one, and moves users by share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    canary: Option<canary::Config>,
 }
 
 /// The configuration, checked.
@@ -165,6 +168,8 @@ pub enum ConfigError {
     Name(String, &'static str),
     #[error("member `{0}` has `values`, but the release is not rendered from a chart")]
     ValuesWithoutChart(String),
+    #[error("`members` move one after the other, a `canary` moves by share; an environment has one of them")]
+    CanaryOfMembers,
     #[error("members `{0}` and `{1}` are the same namespace of the same cluster")]
     SameSeat(String, String),
     #[error("the flag {0:?} is not for rendering from the tree alone; what it does is {1}")]
@@ -187,10 +192,6 @@ fn default_prune() -> bool {
     true
 }
 
-fn default_within() -> Span {
-    Span::minutes(10)
-}
-
 fn default_helm() -> String {
     "helm".to_owned()
 }
@@ -208,12 +209,20 @@ impl Config {
         self.written.force
     }
 
+    pub fn rollout(&self) -> &rollout::Config {
+        &self.written.rollout
+    }
+
     pub fn within(&self) -> Span {
-        self.written.within
+        self.written.rollout.within
     }
 
     pub fn opaque(&self) -> &[Glob] {
         &self.written.opaque
+    }
+
+    pub fn canary(&self) -> Option<&canary::Config> {
+        self.written.canary.as_ref()
     }
 
     /// How the renderer's version must begin.
@@ -236,6 +245,9 @@ impl TryFrom<Written> for Config {
     type Error = ConfigError;
 
     fn try_from(written: Written) -> Result<Config, ConfigError> {
+        if written.canary.is_some() && !written.members.is_empty() {
+            return Err(ConfigError::CanaryOfMembers);
+        }
         let seats = match written.members.is_empty() {
             true => vec![written.seat(None)?],
             false => written.members.iter().map(|member| written.seat(Some(member))).collect::<Result<Vec<_>, _>>()?,
@@ -312,9 +324,8 @@ fn own_source(member: &WrittenMember) -> Option<Result<Source, ConfigError>> {
 }
 
 fn plain_source(patterns: &[String]) -> Result<Source, ConfigError> {
-    let glob = |pattern: &String| {
-        Glob::try_from(pattern.clone()).map_err(|why| ConfigError::Pattern(pattern.clone(), why))
-    };
+    let glob =
+        |pattern: &String| Glob::try_from(pattern.clone()).map_err(|why| ConfigError::Pattern(pattern.clone(), why));
     Ok(Source::Plain(patterns.iter().map(glob).collect::<Result<_, _>>()?))
 }
 

@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn a_conflict_names_who_and_which_field() {
-        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"}});
+        let object =
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"}});
         let id = ObjectId::of(&object).expect("it has a name");
         let manifest = Manifest { id, object, file: "web.yaml".to_owned(), line: 3, document: 0 };
         let status: Status = serde_json::from_value(json!({

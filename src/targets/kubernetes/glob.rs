@@ -63,7 +63,9 @@ fn parts_match(pattern: &[&str], parts: &[&str]) -> bool {
     match (pattern, parts) {
         ([], []) => true,
         (["**", rest @ ..], _) => (0..=parts.len()).any(|skip| parts_match(rest, &parts[skip..])),
-        ([first, rest @ ..], [part, parts @ ..]) => name_matches(first.as_bytes(), part.as_bytes()) && parts_match(rest, parts),
+        ([first, rest @ ..], [part, parts @ ..]) => {
+            name_matches(first.as_bytes(), part.as_bytes()) && parts_match(rest, parts)
+        }
         ([], [_, ..]) | ([_, ..], []) => false,
     }
 }

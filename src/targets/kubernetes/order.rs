@@ -79,7 +79,8 @@ mod tests {
             ("batch/v1", "Job"),
         ];
         let manifests: Vec<Manifest> = kinds.iter().map(|(version, kind)| manifest(version, kind)).collect();
-        let order: Vec<&str> = ranks(&manifests).iter().flat_map(|(_, same)| same).map(|m| m.id.kind.as_str()).collect();
+        let order: Vec<&str> =
+            ranks(&manifests).iter().flat_map(|(_, same)| same).map(|m| m.id.kind.as_str()).collect();
         let expected = [
             "Namespace",
             "CustomResourceDefinition",
@@ -96,7 +97,8 @@ mod tests {
     }
 
     fn manifest(version: &str, kind: &str) -> Manifest {
-        let id = ObjectId { api_version: version.to_owned(), kind: kind.to_owned(), namespace: None, name: "x".to_owned() };
+        let id =
+            ObjectId { api_version: version.to_owned(), kind: kind.to_owned(), namespace: None, name: "x".to_owned() };
         Manifest { id, object: Value::Null, file: String::new(), line: 0, document: 0 }
     }
 }

@@ -91,10 +91,25 @@ mod tests {
     fn the_guilty_one_is_told_from_the_message() {
         let cases = [
             (403, "pods \"a\" is forbidden: exceeded quota: small, requested: pods=1", true, ""),
-            (403, "deployments.apps \"web\" is forbidden: User \"ci\" cannot patch resource \"deployments\"", false, "this right"),
-            (403, "configmaps \"a\" is forbidden: unable to create new content in namespace x because it is being terminated", false, "gone"),
+            (
+                403,
+                "deployments.apps \"web\" is forbidden: User \"ci\" cannot patch resource \"deployments\"",
+                false,
+                "this right",
+            ),
+            (
+                403,
+                "configmaps \"a\" is forbidden: unable to create new content in namespace x because it is being terminated",
+                false,
+                "gone",
+            ),
             (400, "admission webhook \"v.example\" denied the request: no", true, ""),
-            (500, "Internal error occurred: failed calling webhook \"v.example\": context deadline exceeded", false, "mend it"),
+            (
+                500,
+                "Internal error occurred: failed calling webhook \"v.example\": context deadline exceeded",
+                false,
+                "mend it",
+            ),
             (500, "admission webhook \"v.example\" denied the request: no", true, ""),
             (422, "Job.batch \"m\" is invalid: spec.template: field is immutable", true, "another name"),
             (401, "Unauthorized", false, "not valid"),

@@ -41,7 +41,9 @@ async fn is_namespaced(
         Err(error @ KubeError::UnknownKind { .. }) => {
             Err(TargetError::Release(format!("{}: cannot apply {id}: {error}", manifest.spot())))
         }
-        Err(error) => Err(world(format!("cannot ask the cluster for its kinds: {}", super::refusals::with_hint(&error)))),
+        Err(error) => {
+            Err(world(format!("cannot ask the cluster for its kinds: {}", super::refusals::with_hint(&error))))
+        }
     }
 }
 
@@ -104,7 +106,10 @@ mod tests {
     fn namespaces_are_filled_in_and_taken_out() {
         let mut map = manifest(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}));
         set(&mut map, Some("shop"));
-        assert_eq!((map.id.to_string().as_str(), &map.object["metadata"]["namespace"]), ("ConfigMap shop/a", &json!("shop")));
+        assert_eq!(
+            (map.id.to_string().as_str(), &map.object["metadata"]["namespace"]),
+            ("ConfigMap shop/a", &json!("shop"))
+        );
         set(&mut map, Some("other"));
         assert_eq!(map.id.namespace.as_deref(), Some("shop"));
         set(&mut map, None);

@@ -39,8 +39,7 @@ pub async fn hold(
 ) -> Result<Held, TargetError> {
     let configmaps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), namespace);
     let (environment, namespace) = (environment.clone(), namespace.to_owned());
-    let mut held =
-        Held { inventory: Inventory::default(), environment, namespace, fence, configmaps, version: None };
+    let mut held = Held { inventory: Inventory::default(), environment, namespace, fence, configmaps, version: None };
     if let Some((inventory, version)) = held.load().await? {
         if inventory.fence > fence {
             return Err(TargetError::Fenced { ours: fence, seen: inventory.fence });
@@ -133,8 +132,10 @@ impl Held {
 
     fn configmap(&self) -> Result<ConfigMap, TargetError> {
         let inventory = Inventory { schema: SCHEMA, fence: self.fence, ..self.inventory.clone() };
-        let text = serde_json::to_string(&inventory)
-            .map_err(|error| TargetError::World { what: "cannot write the inventory".to_owned(), source: Some(error.into()) })?;
+        let text = serde_json::to_string(&inventory).map_err(|error| TargetError::World {
+            what: "cannot write the inventory".to_owned(),
+            source: Some(error.into()),
+        })?;
         if text.len() > BYTES_MAX {
             return Err(TargetError::Release(format!(
                 "the inventory of all objects would need {} bytes, more than the {BYTES_MAX} of one ConfigMap; split the \
@@ -167,13 +168,17 @@ async fn load(
 ) -> Result<Option<(Inventory, Option<String>)>, TargetError> {
     let place = || format!("{namespace}/{}", name(environment));
     let found = configmaps.get_opt(&name(environment)).await;
-    let found = found.map_err(|error| world(format!("cannot read the inventory {}: {}", place(), sentence(&error.into()))))?;
+    let found =
+        found.map_err(|error| world(format!("cannot read the inventory {}: {}", place(), sentence(&error.into()))))?;
     let Some(map) = found else { return Ok(None) };
     let text = map.data.as_ref().and_then(|data| data.get(KEY)).map_or("{}", String::as_str);
     // Someone emptied it: what can be known again is learned from the cluster.
     let text = if text.trim() == "{}" { r#"{"schema":1,"fence":0}"# } else { text };
     let mut inventory: Inventory = serde_json::from_str(text).map_err(|error| TargetError::World {
-        what: format!("the inventory {} cannot be read; `kubectl edit` it, or delete it: then nothing is pruned", place()),
+        what: format!(
+            "the inventory {} cannot be read; `kubectl edit` it, or delete it: then nothing is pruned",
+            place()
+        ),
         source: Some(error.into()),
     })?;
     if inventory.schema != SCHEMA {

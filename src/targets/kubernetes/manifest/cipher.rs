@@ -19,6 +19,7 @@ pub fn of_bytes(bytes: &[u8]) -> Option<&'static str> {
 /// Whether a document is one that sops wrote: it keeps its own record beside the encrypted values.
 pub fn of_document(document: &Value) -> Option<&'static str> {
     let record = document.get("sops")?;
-    let is_a_record = record.get("mac").is_some() || record.get("version").is_some() || record.get("lastmodified").is_some();
+    let is_a_record =
+        record.get("mac").is_some() || record.get("version").is_some() || record.get("lastmodified").is_some();
     is_a_record.then_some("sops")
 }

@@ -56,7 +56,9 @@ pub enum ManifestError {
     GeneratedName { at: Spot, kind: String },
     #[error("{second}: {id} is written here and in {first}; keep one of them")]
     Twice { id: ObjectId, first: Spot, second: Spot },
-    #[error("{at}: this file is encrypted ({how}), so it cannot be applied as it is; name it under `opaque` to leave it alone")]
+    #[error(
+        "{at}: this file is encrypted ({how}), so it cannot be applied as it is; name it under `opaque` to leave it alone"
+    )]
     Encrypted { at: Spot, how: &'static str },
     #[error("the release has {count} objects, more than {OBJECTS_MAX}; split it into several environments")]
     TooMany { count: usize },
@@ -84,7 +86,8 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Manifest>, ManifestError> {
         return Err(ManifestError::Encrypted { at: at(0), how });
     }
     let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::NotText { at: at(0) })?;
-    let documents = yaml::documents(text).map_err(|fault| ManifestError::NotYaml { at: at(fault.line), why: fault.why })?;
+    let documents =
+        yaml::documents(text).map_err(|fault| ManifestError::NotYaml { at: at(fault.line), why: fault.why })?;
     let mut manifests = Vec::new();
     for (number, document) in documents.into_iter().enumerate() {
         if document.value.is_null() {

@@ -59,17 +59,26 @@ fn faults_name_file_line_and_remedy() {
     let cases = [
         ("a: [1".to_owned(), "x.yaml:"),
         ("kind: Pod\n\tname: x\n".to_owned(), "x.yaml:2: this is not YAML"),
-        ("- a\n- b\n".to_owned(), "x.yaml:1: a manifest is a mapping with `apiVersion`, `kind` and `metadata`; this is a list"),
+        (
+            "- a\n- b\n".to_owned(),
+            "x.yaml:1: a manifest is a mapping with `apiVersion`, `kind` and `metadata`; this is a list",
+        ),
         ("hello\n".to_owned(), "this is a single value"),
         ("\n\napiVersion: v1\nmetadata: {name: x}\n".to_owned(), "x.yaml:3: there is no `kind`"),
         ("kind: Pod\nmetadata: {name: x}\n".to_owned(), "x.yaml:1: Pod has no `apiVersion`"),
         (object("metadata: {}\n"), "Pod has no `metadata.name`"),
         (object("metadata: {name: 12}\n"), "Pod has no `metadata.name`"),
         (object("metadata: {generateName: x-}\n"), "every deploy would make another one"),
-        (object("metadata: {name: x}\nmetadata: {name: y}\n"), "x.yaml:4: this is not YAML: the key `metadata` stands here twice"),
+        (
+            object("metadata: {name: x}\nmetadata: {name: y}\n"),
+            "x.yaml:4: this is not YAML: the key `metadata` stands here twice",
+        ),
         ("name: {{ .Values.name }}\n".to_owned(), "x.yaml:1: this is not YAML: a key must be a word; a template's"),
         (object("metadata: {name: x}\nsops: {mac: abc}\n"), "x.yaml:1: this file is encrypted (sops)"),
-        ("\0GITCRYPT\0abc".to_owned(), "x.yaml: this file is encrypted (git-crypt), so it cannot be applied as it is; name it under `opaque`"),
+        (
+            "\0GITCRYPT\0abc".to_owned(),
+            "x.yaml: this file is encrypted (git-crypt), so it cannot be applied as it is; name it under `opaque`",
+        ),
         ("$ANSIBLE_VAULT;1.1;AES256\n616".to_owned(), "encrypted (ansible-vault)"),
     ];
     for (text, expected) in cases {

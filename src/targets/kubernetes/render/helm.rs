@@ -29,7 +29,8 @@ pub async fn render(
     for file in chart.values.iter().chain([&chart.chart]) {
         within(dir, Path::new(file))?;
     }
-    let mut words = vec!["template", &chart.release, &chart.chart, "--namespace", namespace, "--include-crds", "--skip-tests"];
+    let mut words =
+        vec!["template", &chart.release, &chart.chart, "--namespace", namespace, "--include-crds", "--skip-tests"];
     words.extend(chart.values.iter().flat_map(|file| ["--values", file]));
     words.extend(chart.flags.iter().map(String::as_str));
     let text = run(helm(chart, words, state_dir), dir).await?;

@@ -38,7 +38,9 @@ async fn find(dir: &Path) -> Result<(Vec<String>, String), RenderError> {
     };
     let version: Value = serde_json::from_str(&text).unwrap_or_default();
     let Some(version) = version["kustomizeVersion"].as_str() else {
-        return Err(RenderError::Program("`kubectl version --client` does not name the version of its kustomize".to_owned()));
+        return Err(RenderError::Program(
+            "`kubectl version --client` does not name the version of its kustomize".to_owned(),
+        ));
     };
     Ok((vec!["kubectl".to_owned(), "kustomize".to_owned()], version.to_owned()))
 }

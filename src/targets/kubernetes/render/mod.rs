@@ -118,7 +118,9 @@ async fn run(mut program: Program, dir: &Path) -> Result<String, RenderError> {
     if !ran.succeeded() {
         return Err(RenderError::Program(last_words(&program, &ran)));
     }
-    match ran.stdout.starts_with('[') && ran.stdout.lines().next().is_some_and(|line| line.ends_with("bytes before this]")) {
+    match ran.stdout.starts_with('[')
+        && ran.stdout.lines().next().is_some_and(|line| line.ends_with("bytes before this]"))
+    {
         true => Err(RenderError::Program(format!("`{}` printed more than {RENDERED_BYTES_MAX} bytes", program.name()))),
         false => Ok(ran.stdout),
     }
@@ -150,7 +152,8 @@ fn check_version(name: &str, version: &str, wanted: Option<&str>) -> Result<Stri
     let found = format!("{name} {version}");
     let bare = |text: &str| text.trim().trim_start_matches('v').to_owned();
     let (have, want) = (bare(version), wanted.map(bare).unwrap_or_default());
-    let fits = have.strip_prefix(&want).is_some_and(|rest| want.is_empty() || !rest.starts_with(|c: char| c.is_ascii_digit()));
+    let fits =
+        have.strip_prefix(&want).is_some_and(|rest| want.is_empty() || !rest.starts_with(|c: char| c.is_ascii_digit()));
     match fits {
         true => Ok(found),
         false => Err(RenderError::Version { found, wanted: wanted.unwrap_or_default().to_owned() }),

@@ -26,7 +26,8 @@ pub fn read(dir: &Path, patterns: &[Glob], opaque: &[Glob]) -> Result<Rendered, 
             continue;
         }
         let path = within(dir, Path::new(&file))?;
-        let bytes = fs::read(&path).map_err(|error| RenderError::File { file: file.clone(), why: error.to_string() })?;
+        let bytes =
+            fs::read(&path).map_err(|error| RenderError::File { file: file.clone(), why: error.to_string() })?;
         rendered.manifests.extend(manifest::parse(&file, &bytes)?);
     }
     match unused.first() {
@@ -38,7 +39,8 @@ pub fn read(dir: &Path, patterns: &[Glob], opaque: &[Glob]) -> Result<Rendered, 
 /// All files below, sorted, as paths from the root; links to folders are not followed.
 fn walk(root: &Path, below: &Path, files: &mut Vec<String>) -> Result<(), RenderError> {
     let cannot = |error: std::io::Error| RenderError::File { file: named(below), why: error.to_string() };
-    let mut entries: Vec<_> = fs::read_dir(root.join(below)).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)?;
+    let mut entries: Vec<_> =
+        fs::read_dir(root.join(below)).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = below.join(entry.file_name());

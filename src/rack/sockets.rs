@@ -12,7 +12,16 @@ use crate::{
     targets::{self, Checkout, Head, Site, Target, TargetError},
 };
 
-use super::answer::Failure;
+/// Why the sockets of an environment could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketsError {
+    #[error("unknown {what} `{kind}`")]
+    Unknown { what: &'static str, kind: String },
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("channel `{kind}`: {source}")]
+    Channel { kind: String, source: serde_json::Error },
+}
 
 /// The real sockets of one environment.
 pub struct Outside {
@@ -23,11 +32,11 @@ pub struct Outside {
 }
 
 impl Outside {
-    pub fn new(environment: &Environment, site: Site) -> Result<Outside, Failure> {
+    pub fn new(environment: &Environment, site: Site) -> Result<Outside, SocketsError> {
         let spec = &environment.target;
         let entry = targets::ALL.iter().find(|entry| entry.kind.kind.name == spec.kind);
-        let entry = entry.ok_or_else(|| Failure::usage(format!("unknown target `{}`", spec.kind)))?;
-        let target = (entry.build)(&spec.with, site).map_err(|e: TargetError| Failure::from(e))?;
+        let entry = entry.ok_or_else(|| SocketsError::Unknown { what: "target", kind: spec.kind.clone() })?;
+        let target = (entry.build)(&spec.with, site)?;
         let channels = environment.notify.iter().map(channel).collect::<Result<_, _>>()?;
         let sights = target.sights();
         let guard = Guard {
@@ -40,10 +49,10 @@ impl Outside {
     }
 }
 
-fn channel(spec: &pipeline::ChannelSpec) -> Result<Box<dyn Channel>, Failure> {
+fn channel(spec: &pipeline::ChannelSpec) -> Result<Box<dyn Channel>, SocketsError> {
     let entry = channels::ALL.iter().find(|entry| entry.kind.name == spec.kind);
-    let entry = entry.ok_or_else(|| Failure::usage(format!("unknown channel `{}`", spec.kind)))?;
-    (entry.build)(&spec.with).map_err(|e| Failure::usage(format!("channel `{}`: {e}", spec.kind)))
+    let entry = entry.ok_or_else(|| SocketsError::Unknown { what: "channel", kind: spec.kind.clone() })?;
+    (entry.build)(&spec.with).map_err(|source| SocketsError::Channel { kind: spec.kind.clone(), source })
 }
 
 impl Sockets for Outside {

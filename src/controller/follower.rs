@@ -1,0 +1,259 @@
+//! One repository: looks at it by poll or by webhook, reads its pipeline files, and gives every environment its orders.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use super::{
+    clone::{self, CloneError},
+    eyes::Eyes,
+    house::House,
+    pace::{chance, jittered},
+    pipelines::{self, Known, Pipelines},
+    post::{Orders, Post},
+};
+use crate::{
+    commands::Follow,
+    ledger::{Glance, Repository, RepositoryError},
+    model::{CommitId, EnvironmentName, Span},
+    planner::TreesError,
+    runner::sentence,
+};
+
+/// The prefix of branches is the pipelines' own; for the source branch it does not matter.
+const ANY_PREFIX: &str = "piton";
+/// Environments that are brought from the host in one go.
+const BROUGHT_AT_ONCE: usize = 500;
+
+/// Why a repository could not be looked at.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Clone(#[from] CloneError),
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Trees(#[from] TreesError),
+    #[error("cannot reach the git host: {0}")]
+    Host(String),
+}
+
+/// Follows one repository.
+pub struct Follower {
+    house: Arc<House>,
+    follow: Follow,
+    home: PathBuf,
+    glance: Glance,
+    source: Option<(PathBuf, Repository)>,
+    tip: Option<CommitId>,
+    pipelines: Pipelines,
+    posts: BTreeMap<(String, EnvironmentName), Sent>,
+    tasks: JoinSet<()>,
+    said: Vec<String>,
+}
+
+/// An environment that somebody stands at.
+struct Sent {
+    orders: watch::Sender<Orders>,
+    eyes: Arc<Eyes>,
+    /// What its branch, and the good refs of those before it, were when it was looked at last.
+    head: Option<String>,
+    upstream: Vec<Option<String>>,
+    tip: Option<CommitId>,
+}
+
+impl Follower {
+    pub fn new(house: Arc<House>, follow: Follow) -> Follower {
+        let home = house.state_dir.join(follow.name.as_str());
+        let fresh = Span(house.pace.others.0 / 2);
+        Follower {
+            house,
+            follow,
+            home,
+            glance: Glance::new(fresh),
+            source: None,
+            tip: None,
+            pipelines: Pipelines::default(),
+            posts: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            said: Vec::new(),
+        }
+    }
+
+    /// Follows until the stop, and comes back when everybody has come home.
+    pub async fn follow(mut self, mut nudges: mpsc::Receiver<()>) {
+        let mut standing = self.house.standing.clone();
+        while !self.house.stop.is_cancelled() {
+            let looked = self.look().await.map_err(|error| sentence(&error));
+            self.report(looked);
+            while let Some(ended) = self.tasks.try_join_next() {
+                drop(ended);
+            }
+            let pause = jittered(self.house.poll.as_duration(), chance());
+            tokio::select! {
+                biased;
+                () = self.house.stop.cancelled() => {}
+                changed = standing.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                }
+                _ = nudges.recv() => {
+                    // Several pushes make one look.
+                    while nudges.try_recv().is_ok() {}
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        while self.tasks.join_next().await.is_some() {}
+        self.leave().await;
+    }
+
+    fn report(&mut self, looked: Result<(), String>) {
+        let mut wrong = self.pipelines.faults();
+        self.house.pulse(&self.follow.name, looked.clone(), wrong.clone());
+        if looked.is_ok() {
+            self.house.metrics.looked_at(&self.follow.name, wrong.len());
+        }
+        wrong.extend(looked.err());
+        if wrong != self.said {
+            for sentence in wrong.iter().filter(|sentence| !self.said.contains(sentence)) {
+                tracing::error!(repository = %self.follow.name, "{sentence}");
+            }
+            self.said = wrong;
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), LookError> {
+        let (clone, source) = match &self.source {
+            Some(source) => source.clone(),
+            None => {
+                let clone = clone::make(&self.home, &self.follow)?;
+                let source = pipelines::open(&clone, ANY_PREFIX, &self.glance)?;
+                self.source.insert((clone, source)).clone()
+            }
+        };
+        self.glance.forget().await;
+        let tip = source.tip_of_source(&self.follow.branch).await?;
+        if self.tip.as_ref() != Some(&tip) {
+            let tree = source.tree_of(&tip)?;
+            self.pipelines.read(&source, &clone, &self.glance, &tree)?;
+            self.tip = Some(tip);
+        }
+        self.bring().await?;
+        if self.house.leads() {
+            self.send_out().await?;
+        }
+        Ok(())
+    }
+
+    /// What all environments come to is brought in few questions, however many there are.
+    async fn bring(&self) -> Result<(), LookError> {
+        for (_, known, _) in self.pipelines.known() {
+            for some in known.environments.chunks(BROUGHT_AT_ONCE) {
+                known.ledger.prepare(some).await.map_err(LookError::Host)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends somebody to every environment, tells the news, and calls home who stands where nothing is.
+    async fn send_out(&mut self) -> Result<(), LookError> {
+        let known: Vec<(String, Known, bool)> =
+            self.pipelines.known().map(|(file, known, sound)| (file.clone(), known.clone(), sound)).collect();
+        let mut wanted = Vec::new();
+        for (file, known, sound) in known {
+            let tip = known.repository.tip_of_source(&known.pipeline.source.branch).await?;
+            let refs = self.glance.seen().await;
+            for name in &known.environments {
+                let key = (file.clone(), name.clone());
+                wanted.push(key.clone());
+                let signs = Signs::of(&known, name, &refs, &tip);
+                match self.posts.get_mut(&key) {
+                    Some(sent) => sent.tell(&known, sound, signs),
+                    None => {
+                        let sent = self.send(&known, name, sound, signs);
+                        self.posts.insert(key, sent);
+                    }
+                }
+            }
+        }
+        self.posts.retain(|key, _| wanted.contains(key));
+        self.house.metrics.environments(&self.follow.name, self.posts.len());
+        Ok(())
+    }
+
+    fn send(&mut self, known: &Known, name: &EnvironmentName, sound: bool, signs: Signs) -> Sent {
+        let place = self.house.metrics.place(&known.pipeline.name, name);
+        let eyes = Arc::new(Eyes::new(self.house.clone(), place.clone()));
+        let (orders, receiver) = watch::channel(Orders {
+            pipeline: known.pipeline.clone(),
+            ledger: known.ledger.clone(),
+            repository: known.repository.clone(),
+            may_begin: sound,
+            source_news: 0,
+            head_news: 0,
+        });
+        let state_dir = self.home.join("targets").join(known.pipeline.name.as_str()).join(name.as_str());
+        let post = Post::new(self.house.clone(), name.clone(), state_dir, receiver, eyes.clone(), place);
+        self.tasks.spawn(post.stand());
+        Sent { orders, eyes, head: signs.head, upstream: signs.upstream, tip: Some(signs.tip) }
+    }
+
+    /// Sees to it that what was written here reaches the origin.
+    async fn leave(&self) {
+        for (_, known, _) in self.pipelines.known() {
+            for name in &known.environments {
+                match known.ledger.flush(name, FLUSH_WITHIN).await {
+                    Ok(0) => {}
+                    Ok(left) => tracing::warn!(environment = %name, "{left} pages are only in this clone so far"),
+                    Err(error) => tracing::warn!(environment = %name, %error, "what was written here is not pushed"),
+                }
+            }
+        }
+    }
+}
+
+/// How long leaving may wait for pages of one environment that the origin does not have yet.
+const FLUSH_WITHIN: Span = Span::seconds(5);
+
+/// By what news is told.
+struct Signs {
+    head: Option<String>,
+    upstream: Vec<Option<String>>,
+    tip: CommitId,
+}
+
+impl Signs {
+    fn of(known: &Known, name: &EnvironmentName, refs: &BTreeMap<String, String>, tip: &CommitId) -> Signs {
+        let prefix = &known.pipeline.prefix;
+        let head = refs.get(&format!("refs/heads/{prefix}/{name}")).cloned();
+        let after = known.pipeline.environment(name).map(|e| e.after.clone()).unwrap_or_default();
+        let good = |name: &EnvironmentName| refs.get(&format!("refs/{prefix}/{name}/good")).cloned();
+        Signs { head, upstream: after.iter().map(good).collect(), tip: tip.clone() }
+    }
+}
+
+impl Sent {
+    fn tell(&mut self, known: &Known, sound: bool, signs: Signs) {
+        let source = self.tip.as_ref() != Some(&signs.tip) || self.upstream != signs.upstream;
+        let wrote_it = |head: &String| self.eyes.wrote_it(head);
+        let head = self.head != signs.head && !signs.head.as_ref().is_some_and(wrote_it);
+        self.orders.send_if_modified(|orders| {
+            let file = !Arc::ptr_eq(&orders.pipeline, &known.pipeline) || orders.may_begin != sound;
+            (orders.pipeline, orders.ledger) = (known.pipeline.clone(), known.ledger.clone());
+            (orders.repository, orders.may_begin) = (known.repository.clone(), sound);
+            orders.source_news += u64::from(source || file);
+            orders.head_news += u64::from(head);
+            source || file || head
+        });
+        (self.head, self.upstream, self.tip) = (signs.head, signs.upstream, Some(signs.tip));
+    }
+}

@@ -1,0 +1,305 @@
+//! One light task per environment: begins the next step when there is one, carries on what is under way, keeps the watch, and
+//! sleeps until there is news. What goes wrong in one of them touches no other.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    checked::Checked,
+    eyes::Eyes,
+    house::House,
+    metrics::Place,
+    pace::{Backoff, chance, jittered},
+};
+use crate::{
+    clients::clock::Clock,
+    engine::{self, LeaseTaken, Setup, State},
+    ledger::{GitLedger, Ledger, LedgerError, Opened, Repository},
+    model::{EnvironmentName, Stamp},
+    pipeline::{Environment, Pipeline},
+    planner::Planned,
+    rack::{self, Files, Outside, SocketsError, StepError},
+    runner::{Goal, Outcome, Runner, RunnerError, Sockets},
+    targets::{Progress, Site},
+};
+
+/// Ends of pins, freezes and windows bring no news: the plan is made again at least so often.
+const RECHECK: Duration = Duration::from_secs(300);
+/// From one look at a lease that another runner holds to the next.
+const TAKEN_PAUSE: Duration = Duration::from_secs(10);
+
+/// What an environment is carried on by.
+#[derive(Clone)]
+pub struct Orders {
+    pub pipeline: Arc<Pipeline>,
+    pub ledger: GitLedger,
+    pub repository: Repository,
+    /// False while the pipeline file is broken: what is under way goes on, nothing new begins.
+    pub may_begin: bool,
+    /// Grows with every change that may mean a new step: new commits, another pipeline file, news from upstream.
+    pub source_news: u64,
+    /// Grows when somebody else wrote to the environment's branch.
+    pub head_news: u64,
+}
+
+/// Why an environment could not be carried on this time.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Step(#[from] StepError),
+    #[error(transparent)]
+    Runner(#[from] RunnerError),
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
+    #[error("`{0}` is not in its pipeline file")]
+    Gone(EnvironmentName),
+    #[error("a fault of piton itself; the log has more")]
+    Panicked,
+}
+
+/// Until when there is nothing to do.
+enum Rest {
+    /// There is.
+    No,
+    News {
+        wake: Option<Stamp>,
+    },
+    For(Duration),
+    /// The environment is not in the pipeline file any more, and nothing is under way.
+    Dismissed,
+}
+
+/// The task of one environment.
+pub struct Post {
+    house: Arc<House>,
+    name: EnvironmentName,
+    state_dir: std::path::PathBuf,
+    orders: watch::Receiver<Orders>,
+    place: Place,
+    eyes: Arc<Eyes>,
+    said: Option<String>,
+}
+
+impl Post {
+    pub fn new(
+        house: Arc<House>,
+        name: EnvironmentName,
+        state_dir: std::path::PathBuf,
+        orders: watch::Receiver<Orders>,
+        eyes: Arc<Eyes>,
+        place: Place,
+    ) -> Post {
+        Post { house, name, state_dir, orders, place, eyes, said: None }
+    }
+
+    /// Stands until it is sent home: by the stop, or because nobody gives orders any more.
+    pub async fn stand(mut self) {
+        let mut backoff = Backoff::default();
+        while !self.house.stop.is_cancelled() {
+            let orders = self.orders.borrow_and_update().clone();
+            let turn = AssertUnwindSafe(self.turn(&orders)).catch_unwind().await;
+            let rest = match turn.unwrap_or(Err(Trouble::Panicked)) {
+                Ok(rest) => {
+                    backoff.reset();
+                    self.said = None;
+                    rest
+                }
+                Err(trouble) => {
+                    self.complain(&trouble);
+                    Rest::For(backoff.next())
+                }
+            };
+            // Small when idle: nothing of what was known is kept while there is nothing to do.
+            drop(orders);
+            if !self.rest(rest).await {
+                return;
+            }
+        }
+    }
+
+    /// Said once, counted always.
+    fn complain(&mut self, trouble: &Trouble) {
+        self.house.metrics.failed(&self.place);
+        let said = crate::runner::sentence(trouble);
+        if self.said.as_ref() != Some(&said) {
+            let (pipeline, environment) = (&self.place.pipeline, &self.place.environment);
+            tracing::warn!(pipeline, environment, "cannot be carried on, and is tried again: {said}");
+            self.said = Some(said);
+        }
+    }
+
+    /// False: go home.
+    async fn rest(&mut self, rest: Rest) -> bool {
+        let pause = match rest {
+            Rest::No => return true,
+            Rest::Dismissed => return false,
+            Rest::For(pause) => pause,
+            Rest::News { wake } => {
+                let recheck = jittered(RECHECK, chance());
+                wake.map_or(recheck, |wake| wake.since(self.house.clock.now()).as_duration().min(recheck))
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.house.stop.cancelled() => false,
+            // Without anybody to give orders there is one more turn, which finds out whether something is under way.
+            _ = self.orders.changed(), if self.orders.has_changed().is_ok() => true,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+
+    async fn turn(&mut self, orders: &Orders) -> Result<Rest, Trouble> {
+        self.house.must_lead();
+        let environment = orders.pipeline.environment(&self.name).ok_or_else(|| Trouble::Gone(self.name.clone()))?;
+        let place = self.place.clone();
+        let house = self.house.clone();
+        let ledger = Checked { ledger: &orders.ledger, house: &house, place: &place };
+        let opened = ledger.open(&self.name).await?;
+        self.eyes.stands(&opened.state);
+        if let Some(taken) = self.taken(&opened.state) {
+            return Ok(self.leave_it_to(&taken));
+        }
+        if opened.state.is_busy() {
+            return self.carry_on(orders, environment, &ledger, Goal::Ended { wait_for_people: true }).await;
+        }
+        if self.orders.has_changed().is_err() {
+            return Ok(Rest::Dismissed);
+        }
+        let sound = rack::unsound(&opened.state, &self.name).is_none();
+        if sound && orders.may_begin && self.begin(orders, environment, &ledger, &opened).await? {
+            return Ok(Rest::No);
+        }
+        let goal = if opened.state.watches.is_empty() { Goal::Due } else { Goal::Watched };
+        drop(opened);
+        self.carry_on(orders, environment, &ledger, goal).await
+    }
+
+    /// Somebody else acts here: a CI job, a person, another controller.
+    fn taken(&self, state: &State) -> Option<LeaseTaken> {
+        let now = self.house.clock.now();
+        let lease = state.lease.as_ref().filter(|lease| lease.is_live(now) && lease.nonce != self.house.me.nonce)?;
+        let free = crate::runner::has_ended(lease) || self.house.may_seize(lease);
+        (!free).then(|| LeaseTaken(lease.clone()))
+    }
+
+    fn leave_it_to(&mut self, taken: &LeaseTaken) -> Rest {
+        let said = taken.0.holder.to_string();
+        if self.said.as_ref() != Some(&said) {
+            self.house.metrics.leased(&self.place, "others");
+            let (pipeline, environment) = (&self.place.pipeline, &self.place.environment);
+            tracing::info!(pipeline, environment, "{taken}: it is left to them until then");
+            self.said = Some(said);
+        }
+        let left = taken.0.until.since(self.house.clock.now()).as_duration();
+        Rest::For(left.min(TAKEN_PAUSE).max(Duration::from_millis(200)))
+    }
+
+    /// Begins the next step if there is one.
+    async fn begin(
+        &self,
+        orders: &Orders,
+        environment: &Environment,
+        ledger: &dyn Ledger,
+        opened: &Opened,
+    ) -> Result<bool, Trouble> {
+        // It is closed with the program, never before.
+        let _turn = self.house.planning.acquire().await;
+        let mut upstream = Vec::new();
+        for name in &environment.after {
+            upstream.push((name.clone(), ledger.open(name).await?.state));
+        }
+        let now = self.house.clock.now();
+        let (repository, pipeline) = (&orders.repository, &orders.pipeline);
+        let planned = rack::next_step(repository, pipeline, environment, &opened.state, &upstream, None, now).await?;
+        let plan = match planned {
+            Planned::UpToDate { .. } => return Ok(false),
+            Planned::Next(plan) => Arc::new(*plan),
+        };
+        let headline = plan.headline();
+        let by = self.house.me.actor.clone();
+        // Where somebody was faster, what they began is what is carried on.
+        if rack::begin(ledger, &self.name, opened, plan, by, self.house.clock.now()).await? == rack::Begun::Yes {
+            self.eyes.began(&headline);
+        }
+        Ok(true)
+    }
+
+    async fn carry_on(
+        &mut self,
+        orders: &Orders,
+        environment: &Environment,
+        ledger: &dyn Ledger,
+        goal: Goal,
+    ) -> Result<Rest, Trouble> {
+        let sockets = Outside::new(environment, self.site(orders))?;
+        let stop = self.house.stop.child_token();
+        let runner = Runner {
+            environment: self.name.clone(),
+            ledger,
+            sockets: &sockets,
+            clock: &self.house.clock,
+            view: self.eyes.as_ref(),
+            me: self.house.me.clone(),
+            stop: stop.clone(),
+            pace: self.house.pace,
+        };
+        let run = runner.run(goal, self.house.seizure());
+        let (outcome, state) = match goal {
+            // While people's users are only watched over, a new step may begin.
+            Goal::Watched => until_news(run, &mut self.orders.clone(), orders, &stop).await?,
+            Goal::Ended { .. } | Goal::Due => run.await?,
+        };
+        self.eyes.stands(&state);
+        Ok(match outcome {
+            Outcome::Taken(taken) => self.leave_it_to(&taken),
+            Outcome::Waiting { wake, .. } => Rest::News { wake },
+            Outcome::Held { .. } => Rest::For(TAKEN_PAUSE),
+            Outcome::Stopped => Rest::No,
+            Outcome::Ended if goal == Goal::Due => Rest::News { wake: self.wake(&state, &sockets) },
+            Outcome::Ended => Rest::No,
+        })
+    }
+
+    /// When the engine wants to be asked again although nothing is under way.
+    fn wake(&self, state: &State, sockets: &Outside) -> Option<Stamp> {
+        let setup = Setup { tells: sockets.tells(), guard: sockets.guard() };
+        engine::next(state, self.house.clock.now(), setup).wake
+    }
+
+    fn site(&self, orders: &Orders) -> Site {
+        Site {
+            environment: self.name.clone(),
+            state_dir: self.state_dir.clone(),
+            trees: Arc::new(Files(orders.repository.clone())),
+            program: self.house.program.clone(),
+            progress: Progress::default(),
+        }
+    }
+}
+
+/// Runs until it is done, or until there may be a next step.
+async fn until_news<T>(
+    run: impl Future<Output = T>,
+    orders: &mut watch::Receiver<Orders>,
+    known: &Orders,
+    stop: &CancellationToken,
+) -> T {
+    let news = async {
+        let is_news = |new: &Orders| new.source_news != known.source_news;
+        // Nobody gives orders any more: the environment is gone, and what is watched there with it.
+        let _ = orders.wait_for(is_news).await;
+        stop.cancel();
+        std::future::pending::<()>().await
+    };
+    tokio::pin!(run);
+    tokio::select! {
+        biased;
+        done = &mut run => done,
+        () = news => run.await,
+    }
+}

@@ -1,0 +1,7 @@
+#![doc = include_str!("README.md")]
+
+mod sockets;
+mod step;
+
+pub use sockets::{AllKinds, Files, Outside, SocketsError};
+pub use step::{Begun, NotBegun, StepError, begin, next_step, resolve, settings, unsound};

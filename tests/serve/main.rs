@@ -1,0 +1,9 @@
+//! The controller, as real processes on real git repositories and a real Lease.
+
+#[path = "../cluster/mod.rs"]
+mod cluster;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod alone;
+mod world;
