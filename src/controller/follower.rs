@@ -1,10 +1,6 @@
 //! One repository: looks at it by poll or by webhook, reads its pipeline files, and gives every environment its orders.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::{
     sync::{mpsc, watch},

@@ -97,7 +97,8 @@ pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), Serve
     let (announcer, traces) = (candidate.announcer(&metrics), Traces::from_surroundings());
     let (standing, hold) = (candidate.standing.clone(), candidate.hold.clone());
     let pace = PollPace { others: args.others, ..PollPace::default() };
-    let ground = Ground { state_dir, program, me, poll: args.poll, pace, hold, standing, metrics, announcer, traces, stop };
+    let ground =
+        Ground { state_dir, program, me, poll: args.poll, pace, hold, standing, metrics, announcer, traces, stop };
     let house = House::new(ground, args.follow.iter().map(|follow| follow.name.clone()));
     let mut outside = JoinSet::new();
     let (nudges, followers) = followers(args, &house);
@@ -249,5 +250,8 @@ impl Candidate {
 
 fn replica(args: &Serve) -> String {
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
-    args.replica.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| host().unwrap_or_else(|_| "piton".to_owned()))
+    args.replica
+        .clone()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| host().unwrap_or_else(|_| "piton".to_owned()))
 }

@@ -1,5 +1,5 @@
-//! One light task per environment: begins the next step when there is one, carries on what is under way, keeps the watch, and
-//! sleeps until there is news. What goes wrong in one of them touches no other.
+//! One light task per environment: begins the next step when there is one, carries on what is under way, keeps the
+//! watch, and sleeps until there is news. What goes wrong in one of them touches no other.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -278,7 +278,8 @@ impl Post {
         for attempt in ended {
             // Events before the first known start belong to attempts whose number is not known yet.
             let spans = report::spans(&orders.pipeline.name, &self.name, &events, attempt);
-            let key = spans.first().map(|root| format!("{}/{}/{attempt}/{}", self.place.pipeline, self.name, root.from));
+            let key =
+                spans.first().map(|root| format!("{}/{}/{attempt}/{}", self.place.pipeline, self.name, root.from));
             traces.send(&key.unwrap_or_default(), &spans);
         }
     }

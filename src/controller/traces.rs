@@ -1,5 +1,5 @@
-//! Sends a promotion's spans by OTLP when it has ended. Ids follow from what they name, so that a promotion that two replicas
-//! tell of is one trace. A collector that is down costs only the trace.
+//! Sends a promotion's spans by OTLP when it has ended. Ids follow from what they name, so that a promotion that two
+//! replicas tell of is one trace. A collector that is down costs only the trace.
 
 use std::{
     pin::pin,

@@ -149,7 +149,12 @@ environments:
     pub fn events(&self, environment: &str) -> Vec<serde_json::Value> {
         let log = self.sandbox.git_in(
             &self.sandbox.origin(),
-            &["log", "--reverse", "--format=%(trailers:key=Piton-Event,valueonly,unfold)", &format!("piton/{environment}")],
+            &[
+                "log",
+                "--reverse",
+                "--format=%(trailers:key=Piton-Event,valueonly,unfold)",
+                &format!("piton/{environment}"),
+            ],
         );
         log.lines().filter(|line| !line.is_empty()).filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
@@ -157,7 +162,9 @@ environments:
 
 fn act(line: &str) -> Act {
     let words: Vec<&str> = line.split(' ').collect();
-    let [what, environment, version, share, fence, pid] = words[..] else { panic!("not a line of the target: {line:?}") };
+    let [what, environment, version, share, fence, pid] = words[..] else {
+        panic!("not a line of the target: {line:?}")
+    };
     Act {
         what: what.to_owned(),
         environment: environment.to_owned(),
