@@ -79,6 +79,7 @@ fn answer(effect: Effect, now: Stamp) -> What {
         Effect::Retreat { attempt, .. } => What::Retreated { attempt },
         Effect::Settle { attempt, .. } => What::Settled { attempt },
         Effect::Tell { notice } => What::Told { notice: notice.id },
+        Effect::LookForDrift { .. } | Effect::Rehearse { .. } => unreachable!("nothing stands guard here"),
     }
 }
 
@@ -91,7 +92,7 @@ fn promote(state: &mut State, plan: &Arc<Plan>, now: &mut Stamp, commit: &Commit
     };
     write(state, What::Started { plan: plan.clone() }, *now);
     while state.is_busy() {
-        let said = next(state, *now, Setup { tells: false });
+        let said = next(state, *now, Setup::default());
         let idle = said.decisions.is_empty() && said.effects.is_empty();
         said.decisions.into_iter().for_each(|what| write(state, what, *now));
         said.effects.into_iter().for_each(|effect| write(state, answer(effect, *now), *now));

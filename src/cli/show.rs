@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     commands::Show,
+    model::headline,
     report::{self, AttemptLine, Mark},
 };
 
@@ -68,7 +69,7 @@ fn details(desk: &Desk, attempt: &AttemptLine) {
             "  {sign} {:<16} {} {}",
             gate.name,
             report::sparkline(gate, SPARK_WIDTH),
-            voice.dim(gate.verdict.why())
+            voice.dim(headline(gate.verdict.why()))
         ));
     }
     if let Some(cause) = attempt.cause() {

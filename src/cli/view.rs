@@ -137,7 +137,7 @@ fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
         }
         What::Settled { .. } => format!("{} what is not needed any more is down", voice.dim("·")),
         What::Refused { cause, .. } => format!("{} refused: {}", voice.bad("✗"), cause.sentence()),
-        What::RollbackBegan { cause, .. } => format!("{} {}; going back", voice.bad("✗"), cause.sentence()),
+        What::RollbackBegan { cause, .. } => format!("{} {}; going back", voice.bad("✗"), cause.headline()),
         What::Retreated { .. } => format!("{} all users are on the release before", voice.good("↩")),
         What::RolledBack { attempt } => format!("{} {attempt} is rolled back", voice.good("✓")),
         What::Stuck { at, advice, .. } => format!("{} stuck {at}: {advice}", voice.bad("✗")),

@@ -1,5 +1,7 @@
 //! Speaks to a Kubernetes API server: where it is, which cluster it really is, how its objects are named, and failures as sentences.
 
+mod writes;
+
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -13,6 +15,8 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::RwLock;
+
+pub use self::writes::{Applied, How, Seen};
 
 /// How long a connection may take to come up; requests have their own limits.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use super::{
     RollbackLimits, State, Stuck, Tries, Watch,
 };
 use crate::model::{
-    Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Portion, Quarantine,
+    Actor, AttemptId, Blame, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Portion, Quarantine,
     Reading, Release, Stamp, Step, Urgency, What,
 };
 
@@ -48,9 +48,10 @@ impl State {
             What::Read { attempt, reading } => self.read(*attempt, reading),
             What::StepPassed { attempt, step } => self.step_passed(at, *attempt, *step),
             What::Applied { attempt, .. } => self.applied(at, *attempt),
-            What::ApplyFailed { attempt, why } => {
+            What::ApplyFailed { attempt, why, blame } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.current() == Some(&Step::Deploy)) {
                     a.tries.failed(at, why);
+                    a.tries.hopeless = *blame == Blame::Release;
                 }
             }
             What::Shifted { attempt, to } => {
@@ -59,9 +60,10 @@ impl State {
                     a.tries = Tries::default();
                 }
             }
-            What::ShiftFailed { attempt, to, why } => {
+            What::ShiftFailed { attempt, to, why, blame } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
                     a.tries.failed(at, why);
+                    a.tries.hopeless = *blame == Blame::Release;
                 }
             }
             What::Promoted { attempt } => self.promoted(at, commit, *attempt),

@@ -112,6 +112,9 @@ pub struct Tries {
     pub failed: u32,
     pub last: Option<Stamp>,
     pub why: String,
+    /// The fault is the release's own: another try gives the same.
+    #[serde(default)]
+    pub hopeless: bool,
 }
 
 /// The way back under way.

@@ -8,7 +8,7 @@ use crate::{
     judge::{self, Circumstances, GateLog},
     model::{
         AttemptId, Cause, Effect, GateName, GateSpec, Guard, OnFail, Plan, Portion, Quarantine, Quarantined, Rule,
-        Span, Stamp, Step, Verdict, What,
+        Span, Stamp, Step, Verdict, What, headline,
     },
 };
 
@@ -145,7 +145,7 @@ fn overdue(
                 return Some(Cause::Investigated { after, gate: gate.clone(), why: log.note.clone() });
             }
             next.wait(
-                format!("gate `{gate}` to recover, or back: {}", log.note),
+                format!("gate `{gate}` to recover, or back: {}", headline(&log.note)),
                 since,
                 Some(until),
                 "`piton extend` gives it more time, `piton rollback` goes back at once",
@@ -159,7 +159,7 @@ fn overdue(
                 return Some(Cause::Blind { after: now.since(since), gate: gate.clone(), why: log.note.clone() });
             }
             next.wait(
-                format!("gate `{gate}` to see again: {}", log.note),
+                format!("gate `{gate}` to see again: {}", headline(&log.note)),
                 since,
                 Some(until),
                 "whoever runs what it looks at",
@@ -186,7 +186,7 @@ fn quarantines(state: &State, plan: &Plan, cause: &Cause, now: Stamp) -> Vec<Qua
     let by = state.attempt.as_ref().map(|a| a.by.clone()).or_else(|| state.lease.as_ref().map(|l| l.holder.clone()));
     let Some(by) = by.or_else(|| plan.author.clone()) else { return Vec::new() };
     let until = plan.limits.quarantine.map(|span| now + span);
-    let entry = |what| Quarantine { what, reason: cause.sentence(), by: by.clone(), since: now, until };
+    let entry = |what| Quarantine { what, reason: cause.headline(), by: by.clone(), since: now, until };
     let versions = plan.bumps.iter().filter_map(|bump| {
         let version = bump.to.clone()?;
         Some(entry(Quarantined::Version { component: bump.component.clone(), version }))
@@ -217,12 +217,12 @@ fn check(state: &State, attempt: &Attempt, gates: &[GateName], now: Stamp, guard
 
 fn deploy(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
     let limits = &attempt.plan.limits;
-    if attempt.tries.failed >= limits.deploy_tries.max(1) {
+    if attempt.tries.hopeless || attempt.tries.failed >= limits.deploy_tries.max(1) {
         let cause = Cause::ApplyFailed { why: attempt.tries.why.clone() };
         return next.decisions.push(undo(state, attempt, cause, now));
     }
     if let Some(at) = pause(&attempt.tries, limits.rollback_pause, now) {
-        let on = format!("the next try to deploy: {}", attempt.tries.why);
+        let on = format!("the next try to deploy: {}", headline(&attempt.tries.why));
         return next.wait(on, attempt.step_since, Some(at), "nobody");
     }
     next.effects.push(Effect::Apply { attempt: attempt.id, release: attempt.plan.release.clone() });
@@ -231,12 +231,12 @@ fn deploy(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
 fn shift(state: &State, attempt: &Attempt, to: &Portion, hold: Span, gates: &[GateName], now: Stamp, next: &mut Next) {
     let limits = &attempt.plan.limits;
     let Some(acted) = attempt.acted else {
-        if attempt.tries.failed >= limits.deploy_tries.max(1) {
+        if attempt.tries.hopeless || attempt.tries.failed >= limits.deploy_tries.max(1) {
             let cause = Cause::ShiftFailed { why: attempt.tries.why.clone() };
             return next.decisions.push(undo(state, attempt, cause, now));
         }
         if let Some(at) = pause(&attempt.tries, limits.rollback_pause, now) {
-            let on = format!("the next try to move users: {}", attempt.tries.why);
+            let on = format!("the next try to move users: {}", headline(&attempt.tries.why));
             return next.wait(on, attempt.step_since, Some(at), "nobody");
         }
         let release = attempt.plan.release.clone();
@@ -411,7 +411,7 @@ fn look_on(state: &State, watch: &Watch, now: Stamp, next: &mut Next) {
         }
         // Taking down the only release there is helps nobody.
         Some(cause) => next.wait(
-            format!("something to go back to, or a release that mends it: {}", cause.sentence()),
+            format!("something to go back to, or a release that mends it: {}", cause.headline()),
             watch.since,
             Some(watch.until).filter(|until| now < *until),
             "`piton promote` with the next release",

@@ -9,6 +9,7 @@ mod http;
 mod kernel;
 mod metric;
 mod window;
+mod workload;
 
 use std::collections::BTreeMap;
 
@@ -48,7 +49,8 @@ pub struct Entry {
 }
 
 /// Every kind of gate.
-pub const ALL: &[Entry] = &[http::ENTRY, command::ENTRY, kernel::ENTRY, metric::ENTRY, approval::ENTRY, window::ENTRY];
+pub const ALL: &[Entry] =
+    &[http::ENTRY, command::ENTRY, kernel::ENTRY, metric::ENTRY, workload::ENTRY, approval::ENTRY, window::ENTRY];
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,16 @@
 //! One plain line per event, for whoever reads the branch with `git log`.
 
 use crate::{
-    model::{Cause, Quarantine, Quarantined, Release, Saw, Stamp, What},
+    model::{Cause, Quarantine, Quarantined, Release, Saw, Stamp, What, headline},
     report,
 };
 
 /// What happened, on one line.
 pub fn describe(what: &What) -> String {
+    headline(&in_full(what)).to_owned()
+}
+
+fn in_full(what: &What) -> String {
     match what {
         What::Pinned { pin } => {
             format!("pinned {} at {} {}: {}", pin.component, pin.version, end(pin.until), pin.reason)
@@ -35,9 +39,9 @@ pub fn describe(what: &What) -> String {
         What::Read { attempt, reading } => format!("{attempt} {}: {}", reading.gate, saw(&reading.saw)),
         What::StepPassed { attempt, step } => format!("{attempt} passed step {}", step + 1),
         What::Applied { attempt, note } => with_reason(format!("{attempt} is deployed"), Some(note)),
-        What::ApplyFailed { attempt, why } => format!("{attempt} could not be deployed: {why}"),
+        What::ApplyFailed { attempt, why, .. } => format!("{attempt} could not be deployed: {why}"),
         What::Shifted { attempt, to } => format!("{attempt} has {to} of the users"),
-        What::ShiftFailed { attempt, to, why } => format!("{attempt} could not get {to} of the users: {why}"),
+        What::ShiftFailed { attempt, to, why, .. } => format!("{attempt} could not get {to} of the users: {why}"),
         What::Promoted { attempt } => format!("{attempt} is promoted and the last known good"),
         What::Settled { attempt } => format!("{attempt}: what it replaced is gone"),
         What::SettleFailed { attempt, why } => format!("{attempt}: what it replaced could not be taken down: {why}"),

@@ -16,7 +16,8 @@ use crate::{
 
 pub use describe::describe;
 pub use git::{
-    CheckoutError, GitLedger, Glance, Proposal, Proposed, Repository, RepositoryError, Settings, SignError, Signers,
+    CheckoutError, GitLedger, Glance, Proposal, Proposed, Put, Repository, RepositoryError, Settings, SignError,
+    Signers, Tip,
 };
 pub use memory::{Fault, MemoryLedger, MemoryTrees};
 

@@ -92,6 +92,8 @@ pub enum What {
     ApplyFailed {
         attempt: AttemptId,
         why: String,
+        #[serde(default)]
+        blame: Blame,
     },
     Shifted {
         attempt: AttemptId,
@@ -101,6 +103,8 @@ pub enum What {
         attempt: AttemptId,
         to: Portion,
         why: String,
+        #[serde(default)]
+        blame: Blame,
     },
     /// Bake included, everything passed: this commit is the last known good.
     Promoted {
@@ -248,7 +252,17 @@ impl Cause {
     }
 }
 
+/// The first line of a cause. Below it may stand what a container wrote last.
+pub fn headline(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
 impl Cause {
+    /// The cause on one line.
+    pub fn headline(&self) -> String {
+        headline(&self.sentence()).to_owned()
+    }
+
     /// The cause as a person would say it.
     pub fn sentence(&self) -> String {
         match self {
@@ -264,6 +278,18 @@ impl Cause {
             Cause::Unseen { after, why } => format!("nothing could be seen for {after}: {why}"),
         }
     }
+}
+
+/// Whose fault it is that a target could not do what was asked, as far as it knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blame {
+    #[default]
+    Unknown,
+    /// The release's: trying again gives the same.
+    Release,
+    /// That of the world around it: the next try may succeed.
+    World,
 }
 
 /// A wish to the world. Each gives exactly one event and may be done twice.

@@ -1,13 +1,15 @@
 use std::path::Path;
 
+use futures_util::future::{BoxFuture, FutureExt};
+
 use crate::{
     channels::{self, Channel},
     gates::{self, Gate},
-    ledger::{CheckoutError, Repository},
-    model::{GateName, GateSpec, Guard, TreeId},
+    ledger::{CheckoutError, Put, Repository, RepositoryError, Tip},
+    model::{CommitId, GateName, GateSpec, Guard, TreeId},
     pipeline::{self, Environment, GateKind, Kind, TargetKind},
     runner::Sockets,
-    targets::{self, Checkout, Site, Target, TargetError},
+    targets::{self, Checkout, Head, Site, Target, TargetError},
 };
 
 /// Why the sockets of an environment could not be put together.
@@ -112,4 +114,39 @@ impl Checkout for Files {
             }
         })
     }
+
+    fn head<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Option<Head>, TargetError>> {
+        let head = |Tip { commit, tree, message, author }| Head { commit, tree, message, author };
+        let cannot = move |error| world(format!("cannot read the branch `{branch}`"), error);
+        async move { Ok(self.0.tip(branch).await.map_err(cannot)?.map(head)) }.boxed()
+    }
+
+    fn publish<'a>(
+        &'a self,
+        branch: &'a str,
+        tree: &'a TreeId,
+        message: &'a str,
+        seen: Option<&'a CommitId>,
+    ) -> BoxFuture<'a, Result<Option<CommitId>, TargetError>> {
+        let cannot = move |error| world(format!("cannot push the release to the branch `{branch}`"), error);
+        async move {
+            match self.0.put(branch, tree, message, seen).await.map_err(cannot)? {
+                Put::Done(commit) => Ok(Some(commit)),
+                Put::Lost => Ok(None),
+                Put::Refused(why) => {
+                    let what = format!("the git host refuses the push to the branch `{branch}`: {why}");
+                    Err(TargetError::World { what, source: None })
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn tree_of(&self, commit: &CommitId) -> Option<TreeId> {
+        self.0.tree_of(commit).ok()
+    }
+}
+
+fn world(what: String, error: RepositoryError) -> TargetError {
+    TargetError::World { what, source: Some(Box::new(error)) }
 }

@@ -35,7 +35,7 @@ impl Teller {
             What::Started { plan } => self.started(event, plan),
             What::Read { attempt, reading } => self.read(*attempt, reading),
             What::StepPassed { attempt, .. } | What::Applied { attempt, .. } => self.step_over(*attempt, at),
-            What::ApplyFailed { attempt, why } => self.trouble(*attempt, at, format!("deploy failed: {why}")),
+            What::ApplyFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("deploy failed: {why}")),
             What::ShiftFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("moving users failed: {why}")),
             What::SettleFailed { attempt, why } => self.trouble(*attempt, at, format!("taking down failed: {why}")),
             What::RetreatFailed { attempt, why } => self.trouble(*attempt, at, format!("going back failed: {why}")),

@@ -44,7 +44,8 @@ const SPARK_WIDTH: usize = 60;
 fn attempt_page(attempt: &AttemptLine) -> String {
     let mut page = String::new();
     if let Some(cause) = attempt.cause() {
-        page += &format!("> {} {}\n\n", text(&attempt.id.to_string()), text(&cause.sentence()));
+        page += &format!("> {} {}\n\n", text(&attempt.id.to_string()), text(&cause.headline()));
+        page += &said_below(&cause.sentence());
     }
     if !attempt.kept_out.is_empty() {
         let names: Vec<String> = attempt.kept_out.iter().map(|what| text(&kept_out(what))).collect();
@@ -63,6 +64,13 @@ fn attempt_page(attempt: &AttemptLine) -> String {
     }
     page += "\n`●` pass `✕` fail `○` could not look `·` undecided `|` next step\n\n</details>\n\n";
     page
+}
+
+/// What stands below a headline: indented, so that nothing in a log is read as anything but text.
+fn said_below(text: &str) -> String {
+    let clean = |line: &str| line.trim().replace(|c: char| c.is_control(), " ");
+    let lines: String = text.lines().skip(1).map(|line| format!("    {}\n", clean(line))).collect();
+    if lines.is_empty() { lines } else { lines + "\n" }
 }
 
 fn deeds(story: &Story) -> String {

@@ -135,7 +135,11 @@ fn goes_badly(teller: &mut Teller, id: u64) {
     let attempt = AttemptId(id);
     teller.after(60).says(What::Started { plan: plan('2', "1.1.0", "1.2.0") });
     teller.after(1).says(What::Approved { attempt, reason: None }).says(What::StepPassed { attempt, step: 0 });
-    teller.after(3).says(What::ApplyFailed { attempt, why: "the port was taken".to_owned() });
+    teller.after(3).says(What::ApplyFailed {
+        attempt,
+        why: "the port was taken".to_owned(),
+        blame: crate::model::Blame::World,
+    });
     teller.after(3).says(What::Applied { attempt, note: "up".to_owned() });
     teller.after(1).says(What::Shifted { attempt, to: Portion::Share("10%".parse().expect("a share")) });
     teller.reads(id, "front", good()).reads(id, "errors", counts(0, 0));

@@ -8,8 +8,8 @@ use crate::{
     engine::State,
     gates::{Gate, Scene},
     model::{
-        AttemptId, Effect, EnvironmentName, GateName, GateSpec, Guard, Notice, Plan, Portion, Reading, Rehearsal,
-        Release, Saw, Span, Stamp, What,
+        AttemptId, Blame, Effect, EnvironmentName, GateName, GateSpec, Guard, Notice, Plan, Portion, Reading,
+        Rehearsal, Release, Saw, Span, Stamp, What,
     },
     targets::{Act, Done, Target, TargetError},
 };
@@ -87,14 +87,14 @@ impl<'a> Hands<'a> {
     async fn apply(&self, attempt: AttemptId, release: Release, fence: u64) -> What {
         match self.perform(Act::Apply { release }, fence).await {
             Ok(done) => What::Applied { attempt, note: done.note },
-            Err(error) => What::ApplyFailed { attempt, why: sentence(&error) },
+            Err(error) => What::ApplyFailed { attempt, blame: blame(&error), why: sentence(&error) },
         }
     }
 
     async fn shift(&self, attempt: AttemptId, release: Release, to: Portion, fence: u64) -> What {
         match self.perform(Act::Shift { release, to: to.clone() }, fence).await {
             Ok(_) => What::Shifted { attempt, to },
-            Err(error) => What::ShiftFailed { attempt, to, why: sentence(&error) },
+            Err(error) => What::ShiftFailed { attempt, to, blame: blame(&error), why: sentence(&error) },
         }
     }
 
@@ -217,6 +217,14 @@ fn unanswered(effect: &Effect, within: Span) -> Option<What> {
 fn no_plan(attempt: AttemptId, gate: GateName, clock: &dyn Clock) -> What {
     let saw = Saw::Blind("the plan does not have this gate".to_owned());
     What::Read { attempt, reading: Reading { gate, at: clock.now(), took: Span(0), saw } }
+}
+
+/// Whose fault a target's error is.
+fn blame(error: &TargetError) -> Blame {
+    match error {
+        TargetError::Release(_) => Blame::Release,
+        TargetError::World { .. } | TargetError::Fenced { .. } => Blame::World,
+    }
 }
 
 /// An error with all its causes, on one line.

@@ -1,7 +1,7 @@
 use crate::{
     engine::State,
     ledger::{Durability, GoodRef, Opened, Page},
-    model::{CommitId, Event, TreeId, What},
+    model::{CommitId, Event, TreeId, What, headline},
     report,
 };
 
@@ -54,7 +54,7 @@ fn nowhere() -> CommitId {
 pub fn subject(after: &State, events: &[Event]) -> String {
     let weightiest = events.iter().max_by_key(|event| weight(&event.what));
     match weightiest {
-        Some(event) => line(after, &event.what),
+        Some(event) => headline(&line(after, &event.what)).to_owned(),
         None => "nothing".to_owned(),
     }
 }
@@ -116,9 +116,9 @@ fn line(after: &State, what: &What) -> String {
         What::Read { attempt, reading } => format!("{attempt}: gate {} looked", reading.gate),
         What::StepPassed { attempt, step } => format!("{attempt}: step {} passed", step + 1),
         What::Applied { attempt, .. } => format!("{attempt}: deployed"),
-        What::ApplyFailed { attempt, why } => format!("{attempt}: deploy failed: {why}"),
+        What::ApplyFailed { attempt, why, .. } => format!("{attempt}: deploy failed: {why}"),
         What::Shifted { attempt, to } => format!("{attempt}: {to} of the users moved"),
-        What::ShiftFailed { attempt, to, why } => format!("{attempt}: moving {to} of the users failed: {why}"),
+        What::ShiftFailed { attempt, to, why, .. } => format!("{attempt}: moving {to} of the users failed: {why}"),
         What::Promoted { attempt } => match after.good.as_ref().filter(|good| good.attempt == *attempt) {
             Some(good) => format!("{attempt}: promoted, {} is known good", good.release.tree.short()),
             None => format!("{attempt}: promoted"),

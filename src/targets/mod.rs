@@ -3,6 +3,7 @@
 mod checkouts;
 pub mod command;
 mod compare;
+pub mod gitops;
 pub mod helm;
 pub mod kubernetes;
 pub mod process;
@@ -11,13 +12,14 @@ mod template;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use futures_util::future::BoxFuture;
+
 pub use self::progress::Progress;
 pub use crate::model::{Difference, Rehearsal, SourcePlace};
 use crate::{
-    model::{ComponentName, EnvironmentName, Portion, Release, TreeId, Version},
+    model::{CommitId, ComponentName, EnvironmentName, Portion, Release, TreeId, Version},
     pipeline::TargetKind,
 };
-use futures_util::future::BoxFuture;
 
 /// How a tree becomes live.
 pub trait Target: Send + Sync {
@@ -117,10 +119,41 @@ pub struct Site {
     pub progress: Progress,
 }
 
-/// Gives the files of a release.
+/// Gives the files of a release, and puts releases on branches that others follow.
 pub trait Checkout: Send + Sync {
     /// Writes the tree's files into `dir`, which must be empty or absent.
     fn checkout(&self, tree: &TreeId, dir: &Path) -> Result<(), TargetError>;
+
+    /// The newest commit of a branch of the deploy repository; `None`: there is no such branch.
+    fn head<'a>(&'a self, _branch: &'a str) -> BoxFuture<'a, Result<Option<Head>, TargetError>> {
+        Box::pin(async { Err(unsupported("read a branch")) })
+    }
+
+    /// Puts one commit with exactly this tree on top of a branch, without force: `None` when the branch is not where
+    /// `seen` says (or is there although `seen` says it is not).
+    fn publish<'a>(
+        &'a self,
+        _branch: &'a str,
+        _tree: &'a TreeId,
+        _message: &'a str,
+        _seen: Option<&'a CommitId>,
+    ) -> BoxFuture<'a, Result<Option<CommitId>, TargetError>> {
+        Box::pin(async { Err(unsupported("publish a release on a branch")) })
+    }
+
+    /// The tree of a commit, where it is known here.
+    fn tree_of(&self, _commit: &CommitId) -> Option<TreeId> {
+        None
+    }
+}
+
+/// The newest commit of a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub commit: CommitId,
+    pub tree: TreeId,
+    pub message: String,
+    pub author: String,
 }
 
 /// One kind of target: what the pipeline room needs of it, and how it is made from a checked configuration.
@@ -130,7 +163,7 @@ pub struct Entry {
 }
 
 /// Every kind of target.
-pub const ALL: &[Entry] = &[process::ENTRY, command::ENTRY, helm::ENTRY];
+pub const ALL: &[Entry] = &[process::ENTRY, command::ENTRY, kubernetes::ENTRY, helm::ENTRY, gitops::ENTRY];
 
 #[cfg(test)]
 mod tests {
@@ -143,7 +176,9 @@ mod tests {
         match kind {
             "process" => serde_json::from_value::<process::Config>(config).map(drop),
             "command" => serde_json::from_value::<command::Config>(config).map(drop),
+            "kubernetes" => serde_json::from_value::<kubernetes::Config>(config).map(drop),
             "helm" => serde_json::from_value::<helm::Config>(config).map(drop),
+            "gitops" => serde_json::from_value::<gitops::Config>(config).map(drop),
             other => panic!("no such kind: {other}"),
         }
         .map_err(|error| error.to_string())

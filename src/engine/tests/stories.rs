@@ -14,7 +14,7 @@ fn with_mood(plan: &mut Plan) {
 }
 
 /// Every story, for the laws that hold at every line of all of them.
-pub const ALL: [(&str, fn(&mut Plan), &str); 18] = [
+pub const ALL: [(&str, fn(&mut Plan), &str); 19] = [
     ("good", as_it_is, GOOD),
     ("bad before anything is touched", as_it_is, "start 2\nlook pre bad\ndecide\n= refused\nlive 1"),
     ("waits for people", with_people, WAITS_FOR_PEOPLE),
@@ -25,6 +25,7 @@ pub const ALL: [(&str, fn(&mut Plan), &str); 18] = [
         "start 2\nto step 2\napply fails\n> nothing\nwait 5s\n> apply 2\ncarry on\n= promoted",
     ),
     ("apply fails", as_it_is, APPLY_FAILS),
+    ("what the release itself breaks is not tried again", as_it_is, APPLY_IS_HOPELESS),
     ("shift fails", as_it_is, SHIFT_FAILS),
     ("bad at the canary share", as_it_is, BAD_AT_CANARY),
     ("bad in the bake", as_it_is, BAD_IN_BAKE),
@@ -111,6 +112,20 @@ const FROZEN: &str = "
     > step 1 passed
     carry on
     = promoted";
+
+const APPLY_IS_HOPELESS: &str = "
+    start 2
+    to step 2
+    > apply 2
+    apply is hopeless
+    > back to 1: deploy failed: it broke
+    decide
+    > retreat from 2 to 1
+    retreated
+    settled
+    decide
+    = rolled back
+    live 1";
 
 const APPLY_FAILS: &str = "
     start 2

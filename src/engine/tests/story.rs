@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::{
     engine::{Next, Setup, State, next},
     model::{
-        Actor, AttemptId, CommitId, ComponentName, Difference, DriftEnd, Effect, Ending, Event, Freeze, GateName,
-        GateSpec, Guard, Lease, Limits, OnFail, Plan, PlanKind, Portion, Quarantine, Quarantined, Reading, Rehearsal,
-        Release, Rule, Saw, Share, Span, Stamp, Step, TreeId, Version, WatchSpec, What,
+        Actor, AttemptId, Blame, CommitId, ComponentName, Difference, DriftEnd, Effect, Ending, Event, Freeze,
+        GateName, GateSpec, Guard, Lease, Limits, OnFail, Plan, PlanKind, Portion, Quarantine, Quarantined, Reading,
+        Rehearsal, Release, Rule, Saw, Share, Span, Stamp, Step, TreeId, Version, WatchSpec, What,
     },
 };
 
@@ -110,9 +110,12 @@ impl Tale {
                 What::Read { attempt: self.looked_at(), reading }
             }
             ["applied"] => What::Applied { attempt, note: String::new() },
-            ["apply", "fails"] => What::ApplyFailed { attempt, why },
+            ["apply", "fails"] => What::ApplyFailed { attempt, why, blame: Blame::Unknown },
+            ["apply", "is", "hopeless"] => What::ApplyFailed { attempt, why, blame: Blame::Release },
             ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)) },
-            ["shift", share, "fails"] => What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why },
+            ["shift", share, "fails"] => {
+                What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::Unknown }
+            }
             ["retreated"] => What::Retreated { attempt },
             ["retreat", "fails"] => What::RetreatFailed { attempt, why },
             ["settled"] => What::Settled { attempt },
@@ -308,9 +311,9 @@ impl Tale {
                 What::Read { attempt, reading: Reading { gate, at: self.now, took: Span(5), saw } }
             }
             Effect::Apply { attempt, .. } if kind => What::Applied { attempt, note: String::new() },
-            Effect::Apply { attempt, .. } => What::ApplyFailed { attempt, why },
+            Effect::Apply { attempt, .. } => What::ApplyFailed { attempt, why, blame: Blame::World },
             Effect::Shift { attempt, to, .. } if kind => What::Shifted { attempt, to },
-            Effect::Shift { attempt, to, .. } => What::ShiftFailed { attempt, to, why },
+            Effect::Shift { attempt, to, .. } => What::ShiftFailed { attempt, to, why, blame: Blame::World },
             Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt },
             Effect::Retreat { attempt, .. } => What::RetreatFailed { attempt, why },
             Effect::Settle { attempt, .. } if kind => What::Settled { attempt },

@@ -4,6 +4,7 @@ mod chain;
 mod checkout;
 mod glance;
 mod look;
+mod publish;
 mod push;
 mod repository;
 mod sign;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 
 pub use checkout::CheckoutError;
 pub use glance::Glance;
+pub use publish::{Put, Tip};
 pub use repository::{FETCH_TIMEOUT, READ_TIMEOUT, Repository, RepositoryError};
 pub use sign::{SignError, Signers};
 pub use source::{Proposal, Proposed};

@@ -32,8 +32,8 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterConfig>,
     /// Releases that can be moved one after the other; each takes from above what it does not say itself.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub members: Vec<Member>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, Member>,
     /// The program: Helm 3 or 4.
     #[serde(default = "default_program")]
     pub program: String,
@@ -51,7 +51,6 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,15 +153,12 @@ impl Config {
         self.chart.check()?;
         let units = match self.members.is_empty() {
             true => vec![self.unit(None)?],
-            false => self.members.iter().map(|member| self.unit(Some(member))).collect::<Result<_, _>>()?,
+            false => self.members.iter().map(|named| self.unit(Some(named))).collect::<Result<_, _>>()?,
         };
         for (at, unit) in units.iter().enumerate() {
             unit.check()?;
             for other in &units[..at] {
                 let same_place = other.cluster.identity == unit.cluster.identity && other.namespace == unit.namespace;
-                if other.member == unit.member {
-                    return Err(format!("member `{}` is named twice", unit.member.as_deref().unwrap_or_default()));
-                }
                 if same_place && other.release == unit.release {
                     return Err(format!("{unit} is the same release as {other}"));
                 }
@@ -171,17 +167,18 @@ impl Config {
         Ok(units)
     }
 
-    fn unit(&self, member: Option<&Member>) -> Result<Unit, String> {
-        let named = |of: fn(&Member) -> Option<String>, above: &String| member.and_then(of).unwrap_or(above.clone());
+    fn unit(&self, named: Option<(&String, &Member)>) -> Result<Unit, String> {
+        let (name, member) = named.unzip();
+        let own = |of: fn(&Member) -> Option<String>, above: &String| member.and_then(of).unwrap_or(above.clone());
         let both = |above: &[String], of: fn(&Member) -> &Vec<String>| {
             above.iter().chain(member.into_iter().flat_map(of)).cloned().collect()
         };
         let cluster = member.and_then(|m| m.cluster.clone()).or_else(|| self.cluster.clone());
-        let of = member.map_or_else(String::new, |m| format!(" for member `{}`", m.name));
+        let of = name.map_or_else(String::new, |name| format!(" for member `{name}`"));
         Ok(Unit {
-            member: member.map(|m| m.name.clone()),
-            release: named(|m| m.release.clone(), &self.release),
-            namespace: named(|m| m.namespace.clone(), &self.namespace),
+            member: name.cloned(),
+            release: own(|m| m.release.clone(), &self.release),
+            namespace: own(|m| m.namespace.clone(), &self.namespace),
             values: both(&self.values, |m| &m.values),
             set: both(&self.set, |m| &m.set),
             cluster: cluster.ok_or_else(|| format!("`cluster` is missing{of}: say which cluster is meant"))?,
@@ -208,6 +205,16 @@ impl Unit {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Chart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Chart::Folder(path) => write!(f, "chart {path}"),
+            Chart::Packaged(Packaged { from, name: Some(name), .. }) => write!(f, "chart {name} of {from}"),
+            Chart::Packaged(Packaged { from, name: None, .. }) => write!(f, "chart {from}"),
+        }
     }
 }
 

@@ -1,10 +1,6 @@
 //! One release of the tree as one revision of one Helm release.
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 
 use super::{
     HelmTarget, Place,
@@ -19,7 +15,7 @@ use super::{
 };
 use crate::{
     clients::{kube::ObjectId, process::Ran},
-    model::Release,
+    model::{Release, Span},
     targets::{
         TargetError, checkouts,
         kubernetes::rollout::{self, Ended},
@@ -48,6 +44,7 @@ pub struct Deploy<'a> {
 struct Prepared {
     dir: PathBuf,
     chart: PathBuf,
+    digest: String,
     /// The chart's digest and Helm's version.
     with: String,
     values: Vec<String>,
@@ -55,8 +52,8 @@ struct Prepared {
 }
 
 impl<'a> Deploy<'a> {
-    /// Whether the release could be deployed; nothing is changed.
-    pub async fn rehearse(self) -> Result<String, TargetError> {
+    /// Whether the release could be deployed; nothing is changed. Gives the chart and its digest.
+    pub async fn rehearse(self) -> Result<(String, String), TargetError> {
         let place = self.target.place(self.unit).await?;
         let known = place.record.check(self.fence).await?;
         let revisions = place.storage.revisions().await?;
@@ -74,7 +71,7 @@ impl<'a> Deploy<'a> {
                 .map_err(|error| world("cannot ask the API server about the release", error))?;
         }
         match refused.is_empty() {
-            true => Ok(format!("{}: rendered {}", self.unit, prepared.with)),
+            true => Ok((self.target.config.chart.to_string(), prepared.digest)),
             false => Err(TargetError::Release(format!("{}: the cluster refuses {}", self.unit, refused.join("; ")))),
         }
     }
@@ -127,10 +124,10 @@ impl<'a> Deploy<'a> {
         }
         let ids = self.ids(place, &place.storage.content(last).await?).await;
         let note = format!("{}: revision {} is there already", self.unit, last.number);
-        match rollout::watch(&place.cluster, &ids, left(until), &self.target.site.progress).await {
+        match rollout::watch(&place.cluster, &ids, &left(until), &self.target.site.progress).await {
             Ended::Ready { .. } => Ok(Some(note)),
             // Somebody's hand may be in it; Helm puts it right if the chart can.
-            Ended::Broken(_) | Ended::TimeOut { .. } => Ok(None),
+            Ended::Broken(_) | Ended::TimeOut { .. } | Ended::Unknown { .. } => Ok(None),
         }
     }
 
@@ -160,6 +157,7 @@ impl<'a> Deploy<'a> {
         Ok(Prepared {
             with: format!("chart {} by Helm {version}", found.digest),
             chart: found.path,
+            digest: found.digest,
             values,
             set: expanded(&self.unit.set)?,
             dir,
@@ -221,7 +219,7 @@ impl<'a> Deploy<'a> {
         let (storage, progress) = (&place.storage, &self.target.site.progress);
         let cluster = &place.cluster;
         let shoulder =
-            Shoulder { cluster, storage, unit: self.unit, last, before: &before, within: left(until), progress };
+            Shoulder { cluster, storage, unit: self.unit, last, before: &before, rollout: left(until), progress };
         let upgrade = self.upgrade(prepared);
         let error = tokio::select! {
             biased;
@@ -283,16 +281,14 @@ impl<'a> Deploy<'a> {
 
     async fn wait_ready(&self, place: &Place, content: &Content, until: Instant) -> Result<(), TargetError> {
         let ids = self.ids(place, content).await;
-        match rollout::watch(&place.cluster, &ids, left(until), &self.target.site.progress).await {
-            Ended::Ready { .. } => Ok(()),
-            Ended::Broken(trouble) => Err(trouble.into_error()),
-            Ended::TimeOut { missing } => {
-                let missing: Vec<String> = missing.iter().map(|(id, why)| format!("{id}: {why}")).collect();
-                let within = self.target.config.within;
-                let what = format!("{}: not ready within {within}: {}", self.unit, missing.join("; "));
-                Err(TargetError::Release(what))
+        let ended = rollout::watch(&place.cluster, &ids, &left(until), &self.target.site.progress).await;
+        ended.into_result().map(drop).map_err(|error| match error {
+            TargetError::Release(why) => TargetError::Release(format!("{}: {why}", self.unit)),
+            TargetError::World { what, source } => {
+                TargetError::World { what: format!("{}: {what}", self.unit), source }
             }
-        }
+            fenced @ TargetError::Fenced { .. } => fenced,
+        })
     }
 
     /// Removes what an interrupted revision was about to remove.
@@ -323,6 +319,7 @@ fn began(known: &Known, pending: &Revision) -> bool {
         .is_some_and(|doing| doing.revision == pending.number && Some(&doing.tree) == pending.tree.as_ref())
 }
 
-fn left(until: Instant) -> Duration {
-    until.saturating_duration_since(Instant::now())
+fn left(until: Instant) -> rollout::Config {
+    let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
+    rollout::Config::within(Span(u64::try_from(left_ms).unwrap_or(u64::MAX)))
 }

@@ -14,11 +14,13 @@ mod storage;
 mod stuck;
 mod watch;
 
+use std::collections::BTreeSet;
+
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-pub use self::config::Config;
+pub use self::{cluster::ClusterConfig, config::Config};
 use self::{
     config::Unit,
     deploy::{Deploy, Way},
@@ -101,7 +103,7 @@ fn splits(config: &Value) -> Splits {
     // The configuration was checked before; one that was not splits nothing.
     let config: Option<Config> = serde_json::from_value(config.clone()).ok();
     let members = config.map(|config| config.members).unwrap_or_default();
-    Splits { members: members.into_iter().map(|member| member.name).collect(), ..Splits::default() }
+    Splits { members: members.into_keys().collect(), ..Splits::default() }
 }
 
 /// A target that is one or more Helm releases.
@@ -146,8 +148,11 @@ impl HelmTarget {
     async fn apply(&self, release: &Release, fence: u64) -> Result<String, TargetError> {
         let rehearsed =
             self.units.iter().map(|unit| self.deploy(unit, release, fence, Way::Forward).rehearse().boxed());
-        let notes: Vec<String> = stream::iter(each(rehearsed)).buffered(AT_ONCE).try_collect().await?;
-        Ok(notes.join("; "))
+        let charts: Vec<(String, String)> = stream::iter(each(rehearsed)).buffered(AT_ONCE).try_collect().await?;
+        let version = self.version().await?;
+        let notes: BTreeSet<String> =
+            charts.into_iter().map(|(chart, digest)| format!("rendered {chart} {digest} by Helm {version}")).collect();
+        Ok(notes.into_iter().collect::<Vec<_>>().join("; "))
     }
 
     async fn shift(&self, release: &Release, to: &Portion, fence: u64) -> Result<String, TargetError> {
@@ -255,18 +260,31 @@ impl Target for HelmTarget {
 
     fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
         Box::pin(async move {
-            let mut refused = Vec::new();
+            let mut rehearsal = Rehearsal::default();
             for unit in &self.units {
-                // A rehearsal writes nothing, so that its number cannot be too old.
+                // Nothing is written, so that the number cannot be too old.
                 match self.deploy(unit, release, u64::MAX, Way::Back).rehearse().await {
-                    Ok(_) => {}
-                    Err(TargetError::Release(why)) => refused.push(why),
-                    Err(error) => return Err(error),
+                    Ok((chart, digest)) => drop(rehearsal.digests.insert(chart, digest)),
+                    Err(TargetError::Release(why)) => rehearsal.obstacles.push(why),
+                    Err(error @ (TargetError::World { .. } | TargetError::Fenced { .. })) => {
+                        rehearsal.blind.get_or_insert(sentence(&error));
+                    }
                 }
             }
-            Ok(Rehearsal { obstacles: refused, ..Rehearsal::default() })
+            Ok(rehearsal)
         })
     }
+}
+
+/// An error with its causes.
+fn sentence(error: &TargetError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// One future for each unit, none of them begun.
@@ -275,7 +293,7 @@ fn each<'a, T>(of: impl Iterator<Item = BoxFuture<'a, T>>) -> Vec<BoxFuture<'a, 
 }
 
 /// The notes, or the first error with the sentences of the others.
-fn all_or_first(ended: Vec<Result<String, TargetError>>) -> Result<String, TargetError> {
+pub(super) fn all_or_first(ended: Vec<Result<String, TargetError>>) -> Result<String, TargetError> {
     let (good, bad): (Vec<_>, Vec<_>) = ended.into_iter().partition(Result::is_ok);
     let mut errors = bad.into_iter().filter_map(Result::err);
     let Some(first) = errors.next() else {

@@ -1,6 +1,6 @@
 //! Watches the objects of a release while Helm is still at work on them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -29,7 +29,7 @@ pub struct Shoulder<'a> {
     /// The newest revision before Helm was started.
     pub last: u64,
     pub before: &'a BTreeMap<ObjectId, Mark>,
-    pub within: Duration,
+    pub rollout: rollout::Config,
     pub progress: &'a Progress,
 }
 
@@ -67,9 +67,9 @@ impl Shoulder<'_> {
 
     async fn broken_one(&self, id: ObjectId) -> Option<Box<Trouble>> {
         self.changed(&id).await?;
-        match rollout::watch(self.cluster, std::slice::from_ref(&id), self.within, self.progress).await {
+        match rollout::watch(self.cluster, std::slice::from_ref(&id), &self.rollout, self.progress).await {
             Ended::Broken(trouble) => Some(trouble),
-            Ended::Ready { .. } | Ended::TimeOut { .. } => None,
+            Ended::Ready { .. } | Ended::TimeOut { .. } | Ended::Unknown { .. } => None,
         }
     }
 

@@ -1,7 +1,242 @@
 #![doc = include_str!("README.md")]
 
+mod apply;
 pub mod canary;
+mod config;
+mod conflicts;
+mod deploy;
+mod fence;
+mod glob;
+pub mod drift;
 pub mod health;
+pub mod inventory;
+mod live;
 pub mod manifest;
+mod order;
+mod prune;
+mod refusals;
+pub mod render;
 pub mod rollout;
+mod scope;
+pub mod stage;
 pub mod traffic;
+
+use futures_util::future::{BoxFuture, try_join_all};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+pub use self::config::{Config, Seat};
+use self::{apply::Way, refusals::world, stage::Stage};
+use super::{Act, Done, Entry, Live, Site, Target, TargetError};
+use crate::{
+    clients::kube::Cluster,
+    model::{Portion, Release},
+    pipeline::{Kind, Splits, TargetKind, checked},
+};
+
+/// The kind `kubernetes`.
+pub const ENTRY: Entry = Entry {
+    kind: TargetKind {
+        kind: Kind {
+            name: "kubernetes",
+            about: "applies the release's manifests, overlay or chart to a cluster, and watches until they are ready",
+            help: HELP,
+            example: EXAMPLE,
+            check: checked::<Config>,
+            schema: |generator| generator.subschema_for::<config::Written>(),
+        },
+        splits,
+    },
+    build: |config, site| Ok(Box::new(KubernetesTarget::new(config, site)?)),
+};
+
+const HELP: &str = "\
+A release is rendered from its own files: `manifests` (files, folders, `*` and `**`), `kustomize` (an overlay; `kustomize` or `kubectl` must be
+there) or `helm` (`helm template`; dependencies must lie in the chart, hooks are refused). `renderer` names the version that must render it.
+
+`cluster.identity` is the UID of the namespace `kube-system`, compared before every act; a wrong context cannot do harm:
+  kubectl get namespace kube-system -o jsonpath='{.metadata.uid}'
+The refusal of a wrong identity names the one that was found. `context` and `kubeconfig` say how to get there; without them, KUBECONFIG, the
+home folder or the pod's own account does.
+
+First the server is asked whether it would take everything (dry run): admission, quotas and unknown fields are seen before users are moved.
+Then namespaces, CRDs (until they are served), rules and accounts, ConfigMaps and Secrets, Services, workloads, the rest and admission
+webhooks are applied in this order, server-side, as field manager `piton`. A field that someone else has set to another value is named,
+with its manager, and nothing is applied, unless `force: true` takes such fields over. On the way back all fields are taken, and
+named, except `spec.replicas`, which may be what keeps the service up.
+
+The ConfigMap `piton-ENVIRONMENT` lists what piton made. `prune` deletes what an earlier release made and this one lacks: only what
+piton made itself, what is still labelled as its own, and never a namespace, CRD or volume claim unless `prune_also` names that kind.
+
+Encrypted files (git-crypt, sops, age, PGP, ansible-vault) are never read: under `manifests` they are refused unless `opaque` names them.
+
+`members` are several clusters or namespaces, moved in the waves of the pipeline; each may have its own `cluster`, `namespace`,
+`manifests`, `kustomize` or `values`.";
+
+const EXAMPLE: &str = "\
+kubernetes:
+  cluster: {identity: 8e3f7f0c-6a3a-4d39-9c0e-2f1f6a4c1d11, context: production}
+  namespace: shop
+  manifests: [deploy, 'crds/*.yaml']
+  opaque: ['deploy/**/*.enc.yaml']
+  prune: true
+  rollout: {within: 5m}
+";
+
+fn splits(config: &Value) -> Splits {
+    // The configuration was checked before; one that was not splits nothing.
+    let config: Option<Config> = serde_json::from_value(config.clone()).ok();
+    Splits { members: config.map(|config| config.members()).unwrap_or_default(), ..Splits::default() }
+}
+
+/// A target that is one or several clusters.
+pub struct KubernetesTarget {
+    config: Config,
+    site: Site,
+    /// In the order of the configuration's seats.
+    places: Vec<Place>,
+}
+
+/// What is kept of one seat between acts.
+#[derive(Default)]
+struct Place {
+    cluster: OnceCell<Cluster>,
+    standing: OnceCell<rollout::Standing>,
+}
+
+impl KubernetesTarget {
+    /// Takes a checked configuration; nothing is sent yet.
+    pub fn new(config: &Value, mut site: Site) -> Result<KubernetesTarget, TargetError> {
+        let cannot = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| TargetError::World {
+            what: what.to_owned(),
+            source: Some(error),
+        };
+        let config: Config = serde_json::from_value(config.clone())
+            .map_err(|error| cannot("cannot read the configuration of the target `kubernetes`", error.into()))?;
+        site.state_dir = std::path::absolute(&site.state_dir)
+            .map_err(|error| cannot("cannot find the folder for what piton keeps", error.into()))?;
+        let places = config.seats.iter().map(|_| Place::default()).collect();
+        Ok(KubernetesTarget { config, site, places })
+    }
+
+    async fn perform_act(&self, act: &Act, fence: u64) -> Result<Done, TargetError> {
+        let done = match act {
+            Act::Apply { release } => self.everywhere(|seat| self.prepare(seat, release, fence)).await,
+            Act::Shift { release, to: Portion::Members(names) } => self.shift_members(names, release, fence).await,
+            Act::Shift { release, to } if to.is_all() => self.everywhere(|seat| self.go(seat, release, fence)).await,
+            Act::Shift { to, .. } => Err(world(format!(
+                "cannot move {to} of the users: without a `canary` the target moves all of them at once"
+            ))),
+            Act::Retreat { to: Some(to), .. } => self.everywhere(|seat| self.go_back(seat, to, fence)).await,
+            Act::Retreat { to: None, .. } | Act::Settle { keep: None } => {
+                self.everywhere(|seat| self.take_down(seat, fence)).await
+            }
+            Act::Settle { keep: Some(keep) } => self.everywhere(|seat| self.settle(seat, keep, fence)).await,
+        };
+        self.site.progress.clear();
+        Ok(Done { note: done? })
+    }
+
+    /// Does the same in all places at once; one that fails fails it all, and its note says which it is.
+    async fn everywhere<'b, F: Future<Output = Result<String, TargetError>>>(
+        &'b self,
+        act: impl Fn(usize) -> F,
+    ) -> Result<String, TargetError> {
+        let all: Vec<usize> = (0..self.places.len()).collect();
+        self.at(&all, act).await
+    }
+
+    async fn at<F: Future<Output = Result<String, TargetError>>>(
+        &self,
+        seats: &[usize],
+        act: impl Fn(usize) -> F,
+    ) -> Result<String, TargetError> {
+        let one = |seat: usize| {
+            let doing = act(seat);
+            async move {
+                let of = stage::of_member(&self.config.seats[seat]);
+                match doing.await {
+                    Ok(note) => Ok(format!("{of}{note}")),
+                    Err(TargetError::Release(why)) => Err(TargetError::Release(of + &why)),
+                    Err(TargetError::World { what, source }) => Err(TargetError::World { what: of + &what, source }),
+                    Err(fenced @ TargetError::Fenced { .. }) => Err(fenced),
+                }
+            }
+        };
+        Ok(try_join_all(seats.iter().map(|seat| one(*seat))).await?.join("; "))
+    }
+
+    async fn shift_members(&self, names: &[String], release: &Release, fence: u64) -> Result<String, TargetError> {
+        let mut seats = Vec::new();
+        for name in names {
+            let seat = self.config.seats.iter().position(|seat| seat.member.as_ref() == Some(name));
+            let known = || self.config.members().join("`, `");
+            seats.push(seat.ok_or_else(|| world(format!("there is no member `{name}`; there are `{}`", known())))?);
+        }
+        self.at(&seats, |seat| self.go(seat, release, fence)).await
+    }
+
+    /// Users see nothing of it: the release is rendered and tried.
+    async fn prepare(&self, seat: usize, release: &Release, fence: u64) -> Result<String, TargetError> {
+        let mut stage = self.stage(seat, fence).await?;
+        let rendered = stage.render(&release.tree).await?;
+        let note = deploy::rehearse(&mut stage, &release.tree, &rendered).await?;
+        // Without an inventory there is nobody to fence off, and perhaps no namespace to keep it in.
+        if stage.held.version.is_some() {
+            stage.held.inventory.candidate = Some(release.tree.clone());
+            stage.held.keep().await?;
+        }
+        Ok(note)
+    }
+
+    async fn go(&self, seat: usize, release: &Release, fence: u64) -> Result<String, TargetError> {
+        let mut stage = self.stage(seat, fence).await?;
+        let rendered = stage.render(&release.tree).await?;
+        deploy::whole(&mut stage, &release.tree, &rendered, Way::Forward).await
+    }
+
+    async fn go_back(&self, seat: usize, to: &Release, fence: u64) -> Result<String, TargetError> {
+        let mut stage = self.stage(seat, fence).await?;
+        if stage.held.inventory.stands(&to.tree) {
+            stage.held.inventory.candidate = None;
+            stage.held.keep().await?;
+            return Ok(format!("release {} was never left", to.tree.short()));
+        }
+        let rendered = stage.render(&to.tree).await?;
+        deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await
+    }
+
+    async fn settle(&self, seat: usize, keep: &Release, fence: u64) -> Result<String, TargetError> {
+        let stage = self.stage(seat, fence).await?;
+        if stage.held.inventory.stands(&keep.tree) {
+            return Ok("nothing to take down".to_owned());
+        }
+        drop(stage);
+        // Someone was killed in between, or the inventory is gone: applying it again says what is there.
+        self.go_back(seat, keep, fence).await
+    }
+
+    async fn take_down(&self, seat: usize, fence: u64) -> Result<String, TargetError> {
+        let mut stage = self.stage(seat, fence).await?;
+        deploy::nothing(&mut stage).await
+    }
+
+    async fn stage(&self, seat: usize, fence: u64) -> Result<Stage<'_>, TargetError> {
+        let cluster = self.cluster(seat).await?.clone();
+        Stage::enter(cluster, &self.config, &self.config.seats[seat], &self.site, fence).await
+    }
+
+    async fn cluster(&self, seat: usize) -> Result<&Cluster, TargetError> {
+        self.places[seat].cluster.get_or_try_init(|| stage::connect(&self.config.seats[seat])).await
+    }
+}
+
+impl Target for KubernetesTarget {
+    fn perform<'a>(&'a self, act: &'a Act, fence: u64) -> BoxFuture<'a, Result<Done, TargetError>> {
+        Box::pin(self.perform_act(act, fence))
+    }
+
+    fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
+        Box::pin(self.look())
+    }
+}

@@ -1,1 +1,274 @@
-//! To come.
+#![doc = include_str!("README.md")]
+
+mod back;
+mod capacity;
+mod config;
+mod copies;
+mod dress;
+mod forward;
+mod joined;
+mod labels;
+mod names;
+mod ready;
+mod shape;
+mod verify;
+
+use std::time::Duration;
+
+pub use self::{
+    config::{Config, Track},
+    names::TREE,
+    shape::hold_replicas,
+};
+use super::{
+    manifest::Manifest,
+    rollout,
+    traffic::{
+        Pair, Router,
+        hand::{Hand, wrong},
+        steer::Steer,
+    },
+};
+use crate::{
+    clients::kube::{Cluster, ObjectId},
+    model::{Release, Share, TreeId},
+    targets::{Progress, TargetError},
+};
+
+/// The canaries of an environment, for one act under one lease.
+pub struct Canary<'a> {
+    pub cluster: &'a Cluster,
+    pub config: &'a Config,
+    /// Where tracks are that name no namespace.
+    pub namespace: &'a str,
+    pub fence: u64,
+    /// How pods are watched until they are ready.
+    pub rollout: &'a rollout::Config,
+    pub progress: &'a Progress,
+}
+
+/// Whether a release came up beside another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Brought {
+    Beside(String),
+    /// There is nothing yet beside which it could run: the first release is simply applied.
+    Alone(String),
+}
+
+/// What is there of the canaries.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    /// The tree that the canary runs; `None` without a canary.
+    pub tree: Option<TreeId>,
+    /// What the canary gets.
+    pub share: Share,
+    /// What somebody else did to routes or to the canary, a sentence each.
+    pub foreign: Vec<String>,
+    /// What is visibly wrong, a sentence each.
+    pub broken: Vec<String>,
+}
+
+/// What the stable Deployments run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stable {
+    /// None of them carries the candidate.
+    Untouched,
+    /// The candidate was applied to one of them, or one is gone: only applying the old release again brings it back.
+    Changed,
+}
+
+impl Canary<'_> {
+    /// Brings the release up beside stable, with no users on it.
+    pub async fn bring_up(&self, release: &Release, manifests: &[Manifest]) -> Result<Brought, TargetError> {
+        let stands = self.stands();
+        for stand in &stands {
+            if stand.stable().await?.is_none() {
+                let note = format!("{} is not there yet; the first release is applied as it is", stand.stable_id());
+                return Ok(Brought::Alone(note));
+            }
+        }
+        let mut notes = Vec::new();
+        for stand in &stands {
+            notes.push(stand.bring_up(release, manifests).await?);
+        }
+        Ok(Brought::Beside(notes.join("; ")))
+    }
+
+    /// Gives the canary a share of the users, after it is ready for them; up to all of them.
+    pub async fn shift(&self, release: &Release, manifests: &[Manifest], share: Share) -> Result<String, TargetError> {
+        // All are ready before the first moves: a release is moved as a whole.
+        let stands = self.stands();
+        let mut notes = Vec::new();
+        for stand in &stands {
+            notes.extend(stand.prepare(release, manifests, share).await?);
+        }
+        for stand in &stands {
+            notes.push(stand.shift(release, share).await?);
+        }
+        Ok(notes.join("; "))
+    }
+
+    /// Before a release is applied to stable: the canary carries all users, or none.
+    pub async fn hold(&self, keep: &Release) -> Result<String, TargetError> {
+        let mut notes = Vec::new();
+        for stand in self.stands() {
+            notes.extend(stand.hold(keep).await?);
+        }
+        Ok(notes.join("; "))
+    }
+
+    /// Writes into manifests what users' routes say at this moment, so that applying them moves nobody.
+    pub async fn shape(&self, manifests: &mut [Manifest]) -> Result<(), TargetError> {
+        for stand in self.stands() {
+            stand.shape(manifests).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts all users on stable, when it has the capacity, and takes the canary down. `from` is what the canary ran, where
+    /// it is known.
+    pub async fn hand_back(&self, from: Option<&Release>) -> Result<String, TargetError> {
+        let stands = self.stands();
+        let mut notes = Vec::new();
+        let mut moved = Vec::new();
+        // First all users, then the rest: what is cleaned up can wait.
+        for stand in &stands {
+            let back = stand.users_back().await?;
+            notes.extend(back.notes);
+            moved.extend(back.users.then_some(stand));
+        }
+        for stand in moved {
+            notes.extend(stand.drained(from).await);
+        }
+        for stand in &stands {
+            stand.take_down().await?;
+        }
+        Ok(notes.join("; "))
+    }
+
+    /// Whether the stable Deployments can be gone back to as they are.
+    pub async fn stable_after(&self, from: &TreeId) -> Result<Stable, TargetError> {
+        for stand in self.stands() {
+            let Some(stable) = stand.stable().await? else { return Ok(Stable::Changed) };
+            if stable["metadata"]["annotations"][TREE] == from.to_string().as_str() {
+                return Ok(Stable::Changed);
+            }
+        }
+        Ok(Stable::Untouched)
+    }
+
+    /// What is there.
+    pub async fn look(&self) -> Result<Seen, TargetError> {
+        let mut seen = Seen::default();
+        for stand in self.stands() {
+            stand.look(&mut seen).await?;
+        }
+        Ok(seen)
+    }
+
+    fn stands(&self) -> Vec<Stand<'_>> {
+        let stand = |track| Stand {
+            hand: Hand { cluster: self.cluster, fence: self.fence },
+            pair: Track::pair(track, self.namespace),
+            home: self.namespace,
+            name: names::beside(&track.deployment),
+            track,
+            rollout: self.rollout,
+            progress: self.progress,
+        };
+        self.config.tracks.iter().map(stand).collect()
+    }
+}
+
+/// One canary beside its stable Deployment.
+struct Stand<'a> {
+    hand: Hand<'a>,
+    track: &'a Track,
+    /// Where objects of the release are that name no namespace.
+    home: &'a str,
+    pair: Pair,
+    /// The canary's Deployment.
+    name: String,
+    rollout: &'a rollout::Config,
+    progress: &'a Progress,
+}
+
+impl Stand<'_> {
+    fn within(&self) -> Duration {
+        self.rollout.within.as_duration()
+    }
+
+    fn namespace(&self) -> &str {
+        &self.pair.namespace
+    }
+
+    fn stable_id(&self) -> ObjectId {
+        id("apps/v1", "Deployment", self.namespace(), &self.track.deployment)
+    }
+
+    fn canary_id(&self) -> ObjectId {
+        id("apps/v1", "Deployment", self.namespace(), &self.name)
+    }
+
+    fn service_id(&self, name: &str) -> ObjectId {
+        id("v1", "Service", self.namespace(), name)
+    }
+
+    async fn stable(&self) -> Result<Option<serde_json::Value>, TargetError> {
+        self.hand.get(&self.stable_id()).await
+    }
+
+    async fn canary(&self) -> Result<Option<serde_json::Value>, TargetError> {
+        self.hand.get(&self.canary_id()).await
+    }
+
+    fn steer(&self) -> Steer<'_> {
+        Steer { hand: self.hand.clone(), router: &self.track.router, pair: &self.pair, extras: self.track.extras() }
+    }
+
+    /// The Service whose endpoints are the canary's pods; without a router they are in none until users come.
+    fn canary_service(&self) -> Option<&str> {
+        match &self.track.router {
+            Router::Replicas => None,
+            Router::Istio(istio) if istio.subsets.is_some() => Some(&self.pair.stable),
+            Router::Gateway(_) | Router::Istio(_) | Router::Nginx(_) | Router::Traefik(_) | Router::Generic(_) => {
+                Some(&self.pair.canary)
+            }
+        }
+    }
+}
+
+/// The tree that an object of ours is of.
+fn tree_of(object: &serde_json::Value) -> Option<TreeId> {
+    object["metadata"]["annotations"][TREE].as_str().and_then(|text| text.parse().ok())
+}
+
+fn replicas_of(workload: &serde_json::Value) -> u32 {
+    workload["spec"]["replicas"].as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or(1)
+}
+
+fn id(api_version: &str, kind: &str, namespace: &str, name: &str) -> ObjectId {
+    ObjectId {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    }
+}
+
+/// An object of the release, by kind and name; one without a namespace is in the target's.
+fn find<'m>(manifests: &'m [Manifest], wanted: &ObjectId, namespace: &str) -> Option<&'m Manifest> {
+    manifests.iter().find(|manifest| is(&manifest.id, wanted, namespace))
+}
+
+fn is(found: &ObjectId, wanted: &ObjectId, namespace: &str) -> bool {
+    let place = found.namespace.as_deref().unwrap_or(namespace);
+    found.kind == wanted.kind
+        && found.group() == wanted.group()
+        && found.name == wanted.name
+        && Some(place) == wanted.namespace.as_deref()
+}
+
+fn missing(what: &ObjectId, why: &str) -> TargetError {
+    wrong(format!("{what} is not there; {why}"))
+}

@@ -25,8 +25,8 @@ pub(super) fn trouble(pod: &Value, rule: &pods::Rule) -> Option<Health> {
 
 /// Why a pod that has failed did: the container that ended badly.
 pub(super) fn ended(pod: &Value) -> Option<Health> {
-    let all = items(&pod["status"]["initContainerStatuses"]).chain(items(&pod["status"]["containerStatuses"]));
-    let bad = all.filter(|c| number(&c["state"]["terminated"]["exitCode"]) != 0).next()?;
+    let mut all = items(&pod["status"]["initContainerStatuses"]).chain(items(&pod["status"]["containerStatuses"]));
+    let bad = all.find(|c| number(&c["state"]["terminated"]["exitCode"]) != 0)?;
     Some(Health::broken(of_exit(pod, bad, &bad["state"]["terminated"])))
 }
 
@@ -41,7 +41,7 @@ fn of_container(pod: &Value, container: &Value, rule: &pods::Rule, is_init: bool
 }
 
 fn of_waiting(pod: &Value, container: &Value, reason: &str, message: &str) -> Option<Health> {
-    let blamed = |blame| in_container(pods::trouble(pod, reason, message, blame), container);
+    let blamed = |blame| in_container(Trouble::of_pod(pod, reason, message, blame), container);
     match reason {
         "InvalidImageName" | "ErrImageNeverPull" | "SignatureValidationFailed" => {
             Some(Health::broken(blamed(Blame::Release)))
@@ -148,7 +148,7 @@ fn crash_loop(pod: &Value, container: &Value) -> Trouble {
         true => text(&container["state"]["waiting"]["message"]).to_owned(),
         false => end_in_words(container, last),
     };
-    in_container(pods::trouble(pod, "CrashLoopBackOff", message, Blame::Release), container)
+    in_container(Trouble::of_pod(pod, "CrashLoopBackOff", message, Blame::Release), container)
 }
 
 fn of_exit(pod: &Value, container: &Value, last: &Value) -> Trouble {
@@ -156,7 +156,7 @@ fn of_exit(pod: &Value, container: &Value, last: &Value) -> Trouble {
         "" | "Error" | "Completed" => "Crashed",
         reason => reason,
     };
-    in_container(pods::trouble(pod, reason, end_in_words(container, last), Blame::Release), container)
+    in_container(Trouble::of_pod(pod, reason, end_in_words(container, last), Blame::Release), container)
 }
 
 fn in_container(mut trouble: Trouble, container: &Value) -> Trouble {

@@ -18,10 +18,10 @@ use serde_json::Value;
 pub use self::{
     network::{endpoints, is_served},
     read::is_observed,
-    trouble::{Blame, LOG_LINES_MAX, Trouble},
-    workloads::refused,
+    trouble::{LOG_LINES_MAX, Trouble},
+    workloads::refusal,
 };
-use crate::clients::kube::ObjectId;
+use crate::{clients::kube::ObjectId, model::Blame};
 
 /// How an object is doing.
 #[derive(Debug, Clone, PartialEq)]

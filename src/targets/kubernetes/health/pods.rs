@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     Blame, Health, Trouble, containers,
-    read::{Condition, condition, id, items, number, text},
+    read::{Condition, condition, items, number, text},
 };
 
 /// How a pod is to be judged.
@@ -45,12 +45,6 @@ pub fn of(pod: &Value, rule: &Rule) -> Health {
     gone_with_its_node(pod).or_else(|| impossible_probe(pod)).unwrap_or_else(|| Health::progressing(stage(pod)))
 }
 
-/// A trouble of this pod: with its node, when it has one.
-pub(super) fn trouble(pod: &Value, reason: &str, message: impl Into<String>, blame: Blame) -> Trouble {
-    let node = Some(text(&pod["spec"]["nodeName"]).to_owned()).filter(|name| !name.is_empty());
-    Trouble { node, ..Trouble::new(id(pod), reason, message, blame) }
-}
-
 fn unscheduled(pod: &Value, scheduled: Condition<'_>) -> Health {
     if scheduled.reason != "Unschedulable" {
         return Health::progressing(match scheduled.reason {
@@ -67,7 +61,7 @@ fn unscheduled(pod: &Value, scheduled: Condition<'_>) -> Health {
         return Health::progressing("its volume is being made");
     }
     let blame = if only_nodes_are_to_blame(message) { Blame::World } else { Blame::Release };
-    Health::doubtful(trouble(pod, "Unschedulable", message, blame))
+    Health::doubtful(Trouble::of_pod(pod, "Unschedulable", message, blame))
 }
 
 /// Whether every node is out of service, by the taints that Kubernetes itself puts on such nodes.
@@ -100,14 +94,14 @@ fn failed(pod: &Value, rule: &Rule) -> Health {
             let replaced = items(&pod["metadata"]["ownerReferences"]).any(|owner| owner["controller"] == true);
             match replaced {
                 true => Health::progressing(format!("its node gave it up ({reason}): another takes its place")),
-                false => Health::broken(trouble(pod, reason, message, Blame::World)),
+                false => Health::broken(Trouble::of_pod(pod, reason, message, Blame::World)),
             }
         }
         _ if rule.counted_by_job => Health::progressing("it failed; its Job may try again"),
         "" => containers::ended(pod).unwrap_or_else(|| {
-            Health::broken(trouble(pod, "Failed", "all of its containers have ended", Blame::Release))
+            Health::broken(Trouble::of_pod(pod, "Failed", "all of its containers have ended", Blame::Release))
         }),
-        reason => Health::broken(trouble(pod, reason, message, Blame::Release)),
+        reason => Health::broken(Trouble::of_pod(pod, reason, message, Blame::Release)),
     }
 }
 
@@ -117,8 +111,8 @@ fn gone_with_its_node(pod: &Value) -> Option<Health> {
     let lost = text(&status["reason"]) == "NodeLost";
     let tainted = condition(status, "DisruptionTarget").filter(|c| c.is_true() && c.reason == "DeletionByTaintManager");
     match (lost, tainted) {
-        (true, _) => Some(Health::broken(trouble(pod, "NodeLost", text(&status["message"]), Blame::World))),
-        (false, Some(c)) => Some(Health::broken(trouble(pod, "NodeLost", c.message, Blame::World))),
+        (true, _) => Some(Health::broken(Trouble::of_pod(pod, "NodeLost", text(&status["message"]), Blame::World))),
+        (false, Some(c)) => Some(Health::broken(Trouble::of_pod(pod, "NodeLost", c.message, Blame::World))),
         (false, None) => None,
     }
 }
@@ -134,7 +128,7 @@ fn impossible_probe(pod: &Value) -> Option<Health> {
                 continue;
             }
             let message = format!("its {probe} asks the port `{port}`, which this container does not have");
-            let trouble = trouble(pod, "ProbePortUnknown", message, Blame::Release);
+            let trouble = Trouble::of_pod(pod, "ProbePortUnknown", message, Blame::Release);
             let container = Some(text(&container["name"]).to_owned());
             return Some(Health::broken(Trouble { container, ..trouble }));
         }

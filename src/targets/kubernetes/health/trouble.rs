@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{clients::kube::ObjectId, targets::TargetError};
+use serde_json::Value;
+
+use super::read::id;
+use crate::{clients::kube::ObjectId, model::Blame, targets::TargetError};
 
 /// Lines of a container's log that a trouble carries at most.
 pub const LOG_LINES_MAX: usize = 10;
@@ -21,23 +24,30 @@ pub struct Trouble {
     pub message: String,
     pub container: Option<String>,
     pub node: Option<String>,
+    /// The pod that explains it, where the object is what made that pod.
+    pub pod: Option<String>,
     /// The last lines that the container wrote.
     pub log: Vec<String>,
+    /// A release at fault is kept out; a node that is gone, or a registry that does not answer, is not its doing.
     pub blame: Blame,
 }
 
-/// Whose fault a trouble is: a release at fault is kept out, the world around it is not the release's doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    Release,
-    /// A node that is gone, a quota that is used up, a registry that does not answer.
-    World,
-}
-
 impl Trouble {
-    pub(super) fn new(object: ObjectId, reason: &str, message: impl Into<String>, blame: Blame) -> Trouble {
-        let message = one_line(&message.into(), MESSAGE_CHARACTERS_MAX);
-        Trouble { object, reason: reason.to_owned(), message, container: None, node: None, log: Vec::new(), blame }
+    pub fn new(object: ObjectId, reason: &str, message: impl Into<String>, blame: Blame) -> Trouble {
+        let (reason, message) = (reason.to_owned(), one_line(&message.into(), MESSAGE_CHARACTERS_MAX));
+        Trouble { object, reason, message, container: None, node: None, pod: None, log: Vec::new(), blame }
+    }
+
+    /// A trouble of this pod: with its node, when it has one.
+    pub fn of_pod(pod: &Value, reason: &str, message: impl Into<String>, blame: Blame) -> Trouble {
+        let node = pod["spec"]["nodeName"].as_str().filter(|name| !name.is_empty()).map(str::to_owned);
+        Trouble { node, ..Trouble::new(id(pod), reason, message, blame) }
+    }
+
+    /// The namespace and the name of the pod whose log explains it.
+    pub fn pod_place(&self) -> Option<(&str, &str)> {
+        let own = (self.object.kind == "Pod").then_some(self.object.name.as_str());
+        Some((self.object.namespace.as_deref()?, own.or(self.pod.as_deref())?))
     }
 
     /// Takes the end of a container's log.
@@ -67,7 +77,7 @@ impl Trouble {
     /// As the error of a target: the fault of the release, or of the world around it.
     pub fn into_error(self) -> TargetError {
         match self.blame {
-            Blame::Release => TargetError::Release(self.to_string()),
+            Blame::Release | Blame::Unknown => TargetError::Release(self.to_string()),
             Blame::World => TargetError::World { what: self.to_string(), source: None },
         }
     }

@@ -106,20 +106,25 @@ pub(super) fn replica_set(object: &Value) -> Health {
     refused(object).unwrap_or_else(|| Health::progressing(format!("{available} of {wanted} replicas are available")))
 }
 
-/// The API server does not let the controller create pods: a quota, an admission webhook, a pod security standard.
-pub fn refused(object: &Value) -> Option<Health> {
+/// The API server does not let the controller create pods.
+fn refused(object: &Value) -> Option<Health> {
     let failure = condition(&object["status"], "ReplicaFailure").filter(|c| c.is_true())?;
-    let trouble = |blame| Trouble::new(id(object), failure.reason, failure.message, blame);
-    let says = |words: &[&str]| words.iter().any(|word| failure.message.contains(word));
+    Some(refusal(object, failure.reason, failure.message))
+}
+
+/// Why pods may not be created: a quota, an admission webhook, a pod security standard.
+pub fn refusal(object: &Value, reason: &str, message: &str) -> Health {
+    let trouble = |blame| Trouble::new(id(object), reason, message, blame);
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     // The pods that are being replaced may give their share back in a moment.
     if says(&["exceeded quota", "failed quota"]) {
-        return Some(Health::doubtful(trouble(Blame::World)));
+        return Health::doubtful(trouble(Blame::World));
     }
     if says(&["failed calling webhook", "is being terminated", "timed out", "context deadline exceeded"]) {
-        return Some(Health::doubtful(trouble(Blame::World)));
+        return Health::doubtful(trouble(Blame::World));
     }
     if says(&["error looking up service account"]) {
-        return Some(Health::doubtful(trouble(Blame::Release)));
+        return Health::doubtful(trouble(Blame::Release));
     }
-    Some(Health::broken(trouble(Blame::Release)))
+    Health::broken(trouble(Blame::Release))
 }

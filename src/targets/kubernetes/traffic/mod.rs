@@ -2,6 +2,7 @@
 
 mod gateway;
 mod generic;
+pub mod hand;
 mod istio;
 pub mod nginx;
 mod path;

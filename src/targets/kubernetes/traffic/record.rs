@@ -7,8 +7,6 @@ use super::{Fault, Pair, Router, Weighed};
 use crate::model::Share;
 
 const ANNOTATION: &str = "piton.dev/traffic";
-/// Our name as a writer of fields.
-const MANAGER: &str = "piton";
 
 /// What we wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,9 +78,9 @@ fn told(fault: &Fault) -> String {
 }
 
 /// Who wrote on the object last, other than we.
-fn by(route: &Value) -> String {
+pub(super) fn by(route: &Value) -> String {
     let entries = route["metadata"]["managedFields"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let others = entries.iter().filter(|e| e["manager"] != MANAGER && e["subresource"].as_str().is_none());
+    let others = entries.iter().filter(|e| e["manager"] != super::hand::MANAGER && e["subresource"].as_str().is_none());
     let last = others.max_by_key(|entry| entry["time"].as_str().unwrap_or_default());
     last.map_or_else(String::new, |entry| {
         let text = |key: &str| entry[key].as_str().unwrap_or("unknown").to_owned();

@@ -1,1 +1,244 @@
+//! Reads where users go, and sends them elsewhere.
 
+use serde_json::{Map, Value, json};
+
+use super::{
+    Extras, Fault, Pair, Router,
+    hand::{Hand, wrong},
+    nginx::Nginx,
+    record::{self, Record},
+};
+use crate::{clients::kube::ObjectId, model::Share, targets::TargetError};
+
+/// How often a write is tried again when somebody else wrote in between.
+const TRIES: usize = 5;
+
+/// Moves users between the two Services of a pair.
+pub struct Steer<'a> {
+    pub hand: Hand<'a>,
+    pub router: &'a Router,
+    pub pair: &'a Pair,
+    pub extras: Extras,
+}
+
+/// What the routes say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Position {
+    /// The largest share that any route gives the canary.
+    pub share: Share,
+    /// What others did to them, a sentence each.
+    pub foreign: Vec<String>,
+    /// Routes that are not there.
+    pub missing: Vec<ObjectId>,
+}
+
+/// What to do about somebody else's edit of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// Go no further: the numbers are not ours.
+    Refuse,
+    /// The way back writes over it.
+    Override,
+}
+
+impl Steer<'_> {
+    pub async fn look(&self) -> Result<Position, TargetError> {
+        let mut position = Position::default();
+        for id in self.router.routes(&self.pair.namespace) {
+            let Some(route) = self.hand.get(&id).await? else {
+                position.missing.push(id);
+                continue;
+            };
+            let (share, foreign) = match self.router {
+                Router::Nginx(nginx) => self.look_beside(nginx, &id).await?,
+                Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
+                    let edit = record::foreign_edit(self.router, self.pair, &route);
+                    // A route that cannot be read gives us nothing; what is wrong with it is told.
+                    (super::share(self.router, self.pair, &route).unwrap_or(Share::NONE), edit)
+                }
+            };
+            position.share = position.share.max(share);
+            position.foreign.extend(foreign.map(|what| format!("{id}: {what}")));
+        }
+        Ok(position)
+    }
+
+    async fn look_beside(&self, nginx: &Nginx, stable: &ObjectId) -> Result<(Share, Option<String>), TargetError> {
+        let Some(ours) = self.hand.get(&nginx.beside(stable)).await? else { return Ok((Share::NONE, None)) };
+        let share = nginx.share(&ours);
+        let wrote = record::read(&ours).map(|record| record.share);
+        let changed = wrote.filter(|wrote| *wrote != share);
+        let told =
+            changed.map(|wrote| format!("the canary gets {share}, and piton wrote {wrote}{}", record::by(&ours)));
+        Ok((share, told))
+    }
+
+    /// Whether the routes could carry this share, before anything is done.
+    pub async fn rehearse(&self, share: Share) -> Result<(), TargetError> {
+        for id in self.router.routes(&self.pair.namespace) {
+            let route = self.hand.get(&id).await?.ok_or_else(|| gone(&id))?;
+            match self.router {
+                Router::Nginx(nginx) => nginx.clone_of(self.pair, &route, share, &self.extras).map(drop),
+                Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
+                    super::steered(self.router, self.pair, &route, share, &self.extras, self.hand.fence).map(drop)
+                }
+            }
+            .map_err(|fault| cannot(&id, &fault))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the canary a share. Says what others had done to the routes.
+    pub async fn set(&self, share: Share, foreign: Foreign) -> Result<Vec<String>, TargetError> {
+        let mut told = Vec::new();
+        for id in self.router.routes(&self.pair.namespace) {
+            let found = match self.router {
+                Router::Nginx(nginx) => self.set_beside(nginx, &id, share, foreign).await,
+                Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
+                    self.set_on(&id, share, foreign).await
+                }
+            };
+            told.extend(found?);
+        }
+        Ok(told)
+    }
+
+    async fn set_on(&self, id: &ObjectId, share: Share, foreign: Foreign) -> Result<Option<String>, TargetError> {
+        for _ in 0..TRIES {
+            let Some(old) = self.hand.get(id).await? else {
+                return self.no_route(id, share);
+            };
+            self.hand.check_number(record::read(&old).map(|record| record.fence))?;
+            let edit = record::foreign_edit(self.router, self.pair, &old).map(|what| format!("{id}: {what}"));
+            if let (Some(edit), Foreign::Refuse) = (&edit, foreign) {
+                return Err(foreign_hand(edit));
+            }
+            if share == Share::NONE && !self.is_on(&old) {
+                return Ok(edit);
+            }
+            let new = match super::steered(self.router, self.pair, &old, share, &self.extras, self.hand.fence) {
+                Ok(new) => new,
+                // A route without our backends sends nobody to the canary.
+                Err(Fault::NoStable { .. } | Fault::NoRule { .. } | Fault::NoPlace { .. }) if share == Share::NONE => {
+                    return Ok(Some(format!("{id} has no backend of ours; nobody comes to the canary by it")));
+                }
+                Err(fault) => return Err(cannot(id, &fault)),
+            };
+            for companion in self.companions(&old)? {
+                self.hand.apply(companion).await?;
+            }
+            if self.hand.exchange(id, &old, &new).await? {
+                return Ok(edit);
+            }
+        }
+        Err(wrong(format!(
+            "{id} was written by somebody else at every one of {TRIES} tries to give the canary {share}"
+        )))
+    }
+
+    /// Whether there is anything of ours on the route, or should be.
+    fn is_on(&self, route: &Value) -> bool {
+        let share = super::share(self.router, self.pair, route).unwrap_or(Share::NONE);
+        record::read(route).is_some() || share != Share::NONE || self.extras != Extras::default()
+    }
+
+    fn companions(&self, route: &Value) -> Result<Vec<Value>, TargetError> {
+        let Some(testers) = &self.extras.testers else { return Ok(Vec::new()) };
+        let id = ObjectId::of(route).ok_or_else(|| wrong("a route has no name"))?;
+        self.router.companions(self.pair, route, testers).map_err(|fault| cannot(&id, &fault))
+    }
+
+    /// The way back needs no route: without one nobody comes to the canary.
+    fn no_route(&self, id: &ObjectId, share: Share) -> Result<Option<String>, TargetError> {
+        match share {
+            Share::NONE => Ok(Some(format!("{id} is gone; nobody comes to the canary by it"))),
+            _ => Err(gone(id)),
+        }
+    }
+
+    async fn set_beside(
+        &self,
+        nginx: &Nginx,
+        stable: &ObjectId,
+        share: Share,
+        foreign: Foreign,
+    ) -> Result<Option<String>, TargetError> {
+        let ours = nginx.beside(stable);
+        let live = self.hand.get(&ours).await?;
+        let Some(route) = self.hand.get(stable).await? else {
+            if share == Share::NONE {
+                self.hand.delete(&ours).await?;
+            }
+            return self.no_route(stable, share);
+        };
+        let (_, edit) = self.look_beside(nginx, stable).await?;
+        let edit = edit.map(|what| format!("{ours}: {what}"));
+        if let (Some(edit), Foreign::Refuse) = (&edit, foreign) {
+            return Err(foreign_hand(edit));
+        }
+        if live.is_none() && share == Share::NONE && self.extras.testers.is_none() {
+            return Ok(edit);
+        }
+        let mut new = match nginx.clone_of(self.pair, &route, share, &self.extras) {
+            Ok(new) => new,
+            Err(Fault::NoStable { .. }) if share == Share::NONE => {
+                self.hand.delete(&ours).await?;
+                return Ok(Some(format!(
+                    "{stable} has no path to {}; nobody comes to the canary by it",
+                    self.pair.stable
+                )));
+            }
+            Err(fault) => return Err(cannot(stable, &fault)),
+        };
+        let written = Map::from_iter([("canary-weight".to_owned(), json!(share.hundredths()))]);
+        record::write(&mut new, &Record { share, fence: self.hand.fence, before: Map::new(), written });
+        self.hand.apply(new).await?;
+        Ok(edit)
+    }
+
+    /// Takes the canary out of the routes for good.
+    pub async fn clear(&self) -> Result<(), TargetError> {
+        for id in self.router.routes(&self.pair.namespace) {
+            match self.router {
+                Router::Nginx(nginx) => self.hand.delete(&nginx.beside(&id)).await?,
+                Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
+                    self.clear_on(&id).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn clear_on(&self, id: &ObjectId) -> Result<(), TargetError> {
+        if self.extras.testers.is_some() && matches!(self.router, Router::Gateway(_)) {
+            self.hand.delete(&ObjectId { name: format!("{}-piton-testers", id.name), ..id.clone() }).await?;
+        }
+        for _ in 0..TRIES {
+            let Some(old) = self.hand.get(id).await? else { return Ok(()) };
+            self.hand.check_number(record::read(&old).map(|record| record.fence))?;
+            let Ok(new) = super::cleared(self.router, self.pair, &old) else { return Ok(()) };
+            if self.hand.exchange(id, &old, &new).await? {
+                return Ok(());
+            }
+        }
+        Err(wrong(format!(
+            "{id} was written by somebody else at every one of {TRIES} tries to take the canary out of it"
+        )))
+    }
+}
+
+fn gone(id: &ObjectId) -> TargetError {
+    wrong(format!(
+        "{id} is not there, so nobody can be led to the canary; the router of the pipeline's `canary` names it"
+    ))
+}
+
+fn cannot(id: &ObjectId, fault: &Fault) -> TargetError {
+    wrong(format!("{id}: {fault}"))
+}
+
+fn foreign_hand(edit: &str) -> TargetError {
+    wrong(format!(
+        "{edit}; piton goes no further with numbers that are not its own: put them back, or `piton rollback`"
+    ))
+}

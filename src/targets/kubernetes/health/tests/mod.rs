@@ -13,6 +13,7 @@ fn say(health: &Health) -> String {
     let blamed = |blame: Blame| match blame {
         Blame::Release => "the release",
         Blame::World => "the world",
+        Blame::Unknown => "nobody knows whom",
     };
     match health {
         Health::Ready => "ready".to_owned(),

@@ -1,0 +1,309 @@
+#![doc = include_str!("README.md")]
+
+mod apps;
+mod config;
+mod follow;
+mod note;
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use serde_json::Value;
+use tokio::time::Instant;
+
+pub use self::config::Config;
+use self::{
+    apps::Seen,
+    config::Unit,
+    follow::{Before, Follow},
+};
+use super::{Act, Done, Entry, Live, Site, Target, TargetError, command::shares_of};
+use crate::{
+    clients::kube::{Cluster, KubeError},
+    model::{CommitId, Portion, Release, Share, TreeId},
+    pipeline::{Fault, Kind, Node, Splits, TargetKind, checked},
+    targets::kubernetes::health::Health,
+};
+
+/// The kind `gitops`.
+pub const ENTRY: Entry = Entry {
+    kind: TargetKind {
+        kind: Kind {
+            name: "gitops",
+            about: "pushes a branch that Argo CD or Flux follows, and waits until it is synced and healthy",
+            help: HELP,
+            example: EXAMPLE,
+            check,
+            schema: |generator| generator.subschema_for::<Config>(),
+        },
+        splits,
+    },
+    build: |config, site| Ok(Box::new(GitOpsTarget::new(config, site)?)),
+};
+
+const HELP: &str = "\
+Puts the release on `branch` as one commit with exactly its tree, on top of what is there, never by force; the message says what
+it is and carries the lease's number, so that an older runner is refused. Then it waits, by a watch and not by asking again and
+again, until the Argo CD `application`, the Flux `kustomization` or the Flux `helmrelease` is healthy at that very commit.
+
+The way back pushes, too: one more commit with the last known-good tree.
+
+Before anything is pushed, the object must be there, follow this branch, and sync by itself; one that is suspended is refused. An
+object that says `Degraded` or that its health checks failed at our commit ends the wait at once, with its message; what it said
+before the push does not count. One that never takes up the commit within the time is not the release's fault, and what its
+source says is told. A commit that somebody else pushes on top ends the wait, too.
+
+`members` are several such objects, each with a branch of its own, for waves. `nudge: false` leaves out the annotation that asks
+the tool to look at once (`reconcile.fluxcd.io/requestedAt` on the GitRepository, `argocd.argoproj.io/refresh` on the Application);
+without the right to set it, the tool's own interval counts.
+
+A `helmrelease` needs a chart from a GitRepository, best with `reconcileStrategy: Revision`: otherwise a change that leaves the
+chart's version alone changes nothing. `cluster.identity` is the UID of the namespace `kube-system`:
+  kubectl get namespace kube-system -o jsonpath={.metadata.uid}";
+
+const EXAMPLE: &str = "\
+gitops:
+  branch: deploy/production
+  kustomization: {name: hub, namespace: flux-system}
+  cluster: {identity: 0e2f1a2b-3c4d-4e5f-8a9b-0c1d2e3f4a5b, context: prod}
+  within: 10m
+";
+
+/// How many members are worked on at the same time.
+const AT_ONCE: usize = 4;
+/// How often a push is tried that others come before.
+const RACES_MAX: usize = 5;
+
+fn check(node: &Node) -> Result<Value, Fault> {
+    let config: Config = node.read()?;
+    config.units().map_err(|why| node.fault(why))?;
+    checked::<Config>(node)
+}
+
+fn splits(config: &Value) -> Splits {
+    // The configuration was checked before; one that was not splits nothing.
+    let config: Option<Config> = serde_json::from_value(config.clone()).ok();
+    let members = config.map(|config| config.members).unwrap_or_default();
+    Splits { by_share: false, members: members.into_keys().collect(), ..Splits::default() }
+}
+
+/// A target that is one or more branches, each with an object that follows it.
+pub struct GitOpsTarget {
+    config: Config,
+    units: Vec<Unit>,
+    site: Site,
+}
+
+impl GitOpsTarget {
+    /// Takes a checked configuration.
+    pub fn new(config: &Value, site: Site) -> Result<GitOpsTarget, TargetError> {
+        let config: Config = serde_json::from_value(config.clone())
+            .map_err(|error| world("cannot read the configuration of the target `gitops`", error))?;
+        let units = config.units().map_err(|what| TargetError::World { what, source: None })?;
+        Ok(GitOpsTarget { config, units, site })
+    }
+
+    async fn perform_act(&self, act: &Act, fence: u64) -> Result<Done, TargetError> {
+        let note = match act {
+            Act::Apply { release } => self.apply(release, fence).await?,
+            Act::Shift { release, to } => self.shift(release, to, fence).await?,
+            Act::Retreat { from: _, to: Some(to) } => self.go_back(to, fence).await?,
+            Act::Retreat { from, to: None } => self.take_out(from, fence).await?,
+            Act::Settle { .. } => "nothing to take down".to_owned(),
+        };
+        self.site.progress.clear();
+        Ok(Done { note })
+    }
+
+    /// Nothing is pushed yet; only what would stand in the way is looked for.
+    async fn apply(&self, release: &Release, fence: u64) -> Result<String, TargetError> {
+        let looked: Vec<_> = self.units.iter().map(|unit| self.ready_for(unit, fence).boxed()).collect();
+        stream::iter(looked).buffered(AT_ONCE).try_collect::<Vec<()>>().await?;
+        Ok(format!("release {} can be pushed", release.tree.short()))
+    }
+
+    async fn ready_for(&self, unit: &Unit, fence: u64) -> Result<(), TargetError> {
+        let cluster = unit.cluster.connect().await?;
+        self.look(&cluster, unit, true).await?;
+        self.head(unit, fence).await.map(drop)
+    }
+
+    async fn shift(&self, release: &Release, to: &Portion, fence: u64) -> Result<String, TargetError> {
+        let units: Vec<&Unit> = match to {
+            Portion::Share(share) if *share == Share::WHOLE => self.units.iter().collect(),
+            Portion::Share(share) => {
+                let what = format!("cannot move {share} of the users: a branch has one release");
+                return Err(TargetError::World { what, source: None });
+            }
+            Portion::Members(names) => names.iter().map(|name| self.member(name)).collect::<Result<_, _>>()?,
+        };
+        let deployed: Vec<_> = units.into_iter().map(|unit| self.deploy(unit, release, false, fence).boxed()).collect();
+        let notes: Vec<String> = stream::iter(deployed).buffer_unordered(AT_ONCE).try_collect().await?;
+        Ok(notes.join("; "))
+    }
+
+    /// Every unit goes back, also when another one cannot.
+    async fn go_back(&self, to: &Release, fence: u64) -> Result<String, TargetError> {
+        let deployed: Vec<_> = self.units.iter().map(|unit| self.deploy(unit, to, true, fence).boxed()).collect();
+        let ended: Vec<_> = stream::iter(deployed).buffer_unordered(AT_ONCE).collect().await;
+        super::helm::all_or_first(ended)
+    }
+
+    /// There is nothing to go back to; a branch cannot say that nothing should be there.
+    async fn take_out(&self, from: &Release, fence: u64) -> Result<String, TargetError> {
+        for unit in &self.units {
+            if self.head(unit, fence).await?.is_some_and(|head| head.tree == from.tree) {
+                let (branch, release) = (&unit.branch, from.tree.short());
+                let what = format!(
+                    "{unit}: there is no release to go back to, and release {release} is on `{branch}`: push one that is \
+                     good, or delete the object"
+                );
+                return Err(TargetError::World { what, source: None });
+            }
+        }
+        Ok(format!("release {} is on no branch", from.tree.short()))
+    }
+
+    async fn deploy(&self, unit: &Unit, release: &Release, back: bool, fence: u64) -> Result<String, TargetError> {
+        let until = Instant::now() + self.config.within.as_duration();
+        let cluster = unit.cluster.connect().await?;
+        // On the way back, whatever stands in the way may be gone before the time is over.
+        let (seen, watched) = self.look(&cluster, unit, !back).await?;
+        let before = Before::of(unit, &seen);
+        let commit = self.push(unit, release, back, fence).await?;
+        let object = seen.object(unit).cloned().unwrap_or_default();
+        let nudged = if self.config.nudge { apps::nudge(&cluster, unit, &object).await } else { Ok(()) };
+        if let Err(error) = nudged {
+            tracing::warn!(%error, "{unit}: cannot ask it to look at once; its own interval counts");
+        }
+        self.site.progress.say(format!("{unit}: {} is pushed to `{}`", commit.short(), unit.branch));
+        let follow = Follow { target: self, cluster: &cluster, unit, commit: &commit, before: &before, until };
+        follow.run(watched).await?;
+        Ok(format!("{unit}: healthy at commit {} of `{}`", commit.short(), unit.branch))
+    }
+
+    /// What the cluster says of the unit, and which objects will tell more.
+    async fn look(
+        &self,
+        cluster: &Cluster,
+        unit: &Unit,
+        strict: bool,
+    ) -> Result<(Seen, Vec<crate::clients::kube::ObjectId>), TargetError> {
+        let cannot = |error: KubeError| world(&format!("{unit}: cannot look at it"), error);
+        let id = apps::id(unit);
+        let Some(object) = apps::get(cluster, &id).await.map_err(cannot)? else {
+            let what = format!("{unit} is not there: make it, and let it follow the branch `{}`", unit.branch);
+            return Err(TargetError::World { what, source: None });
+        };
+        let source = match apps::source(unit, &object) {
+            Some(source) => apps::get(cluster, &source).await.map_err(cannot)?,
+            None => None,
+        };
+        if let Some(what) = apps::obstacle(unit, &object, source.as_ref()).filter(|_| strict) {
+            return Err(TargetError::World { what, source: None });
+        }
+        let mut seen = Seen::default();
+        let mut watched = vec![id.clone()];
+        if let Some(chart) = apps::chart(unit, &object) {
+            if let Some(found) = apps::get(cluster, &chart).await.map_err(cannot)? {
+                seen.0.insert(chart.clone(), found);
+            }
+            watched.push(chart);
+        }
+        seen.0.insert(id, object);
+        Ok((seen, watched))
+    }
+
+    /// The branch's head, unless a newer lease or another environment pushed it.
+    async fn head(&self, unit: &Unit, fence: u64) -> Result<Option<super::Head>, TargetError> {
+        let head = self.site.trees.head(&unit.branch).await?;
+        let Some(pusher) = head.as_ref().and_then(|head| note::read(&head.message)) else { return Ok(head) };
+        if pusher.environment != self.site.environment.as_str() {
+            let (branch, theirs) = (&unit.branch, pusher.environment);
+            let what = format!("the branch `{branch}` is of the environment `{theirs}`: two cannot share one");
+            return Err(TargetError::World { what, source: None });
+        }
+        match pusher.fence > fence {
+            true => Err(TargetError::Fenced { ours: fence, seen: pusher.fence }),
+            false => Ok(head),
+        }
+    }
+
+    /// Puts the release on the branch; nothing when this lease put it there before.
+    async fn push(&self, unit: &Unit, release: &Release, back: bool, fence: u64) -> Result<CommitId, TargetError> {
+        for _ in 0..RACES_MAX {
+            let head = self.head(unit, fence).await?;
+            if let Some(head) = &head
+                && head.tree == release.tree
+                && note::read(&head.message).is_some_and(|pusher| pusher.fence == fence)
+            {
+                return Ok(head.commit.clone());
+            }
+            let message = note::write(&self.site.environment, release, back, fence);
+            let seen = head.as_ref().map(|head| &head.commit);
+            if let Some(commit) = self.site.trees.publish(&unit.branch, &release.tree, &message, seen).await? {
+                return Ok(commit);
+            }
+        }
+        let what = format!("lost {RACES_MAX} races for the branch `{}`: who else pushes to it?", unit.branch);
+        Err(TargetError::World { what, source: None })
+    }
+
+    fn member(&self, name: &str) -> Result<&Unit, TargetError> {
+        let found = self.units.iter().find(|unit| unit.member.as_deref() == Some(name));
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.units.iter().filter_map(|unit| unit.member.as_deref()).collect();
+            let what = format!("there is no member `{name}`; there are `{}`", known.join("`, `"));
+            TargetError::World { what, source: None }
+        })
+    }
+
+    async fn live_of(&self, unit: &Unit) -> Result<(Option<TreeId>, Option<(&'static str, String)>), TargetError> {
+        let cluster = unit.cluster.connect().await?;
+        let (seen, _) = self.look(&cluster, unit, false).await?;
+        let applied = seen.applied(unit).and_then(|commit| CommitId::new(commit).ok());
+        let tree = match &applied {
+            Some(commit) => match self.site.trees.tree_of(commit) {
+                Some(tree) => Some(tree),
+                // Whoever pushed it was on another machine.
+                None => self.site.trees.head(&unit.branch).await?.and_then(|_| self.site.trees.tree_of(commit)),
+            },
+            None => None,
+        };
+        let fact = match (seen.health(unit, None), &applied, &tree) {
+            (Health::Broken(trouble), ..) => Some(("broken", trouble.headline())),
+            (Health::Progressing { why }, ..) => Some(("unfinished", format!("{unit}: {why}"))),
+            (Health::Doubtful(trouble), ..) => Some(("unfinished", trouble.headline())),
+            (Health::Ready, Some(commit), None) => {
+                Some(("foreign", format!("{unit} is at commit {}, which is not in this repository", commit.short())))
+            }
+            (Health::Ready, ..) => None,
+        };
+        Ok((tree, fact))
+    }
+
+    async fn live_now(&self) -> Result<Live, TargetError> {
+        let looks: Vec<_> = self.units.iter().map(|unit| self.live_of(unit).boxed()).collect();
+        let looked: Vec<_> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
+        let mut live = Live::default();
+        let trees: Vec<&TreeId> = looked.iter().filter_map(|(tree, _)| tree.as_ref()).collect();
+        live.releases = shares_of(trees.into_iter());
+        for (name, sentence) in looked.iter().filter_map(|(_, fact)| fact.clone()) {
+            let facts = live.facts.entry(name.to_owned());
+            facts.and_modify(|text| *text = format!("{text}; {sentence}")).or_insert(sentence);
+        }
+        Ok(live)
+    }
+}
+
+impl Target for GitOpsTarget {
+    fn perform<'a>(&'a self, act: &'a Act, fence: u64) -> BoxFuture<'a, Result<Done, TargetError>> {
+        Box::pin(self.perform_act(act, fence))
+    }
+
+    fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
+        Box::pin(self.live_now())
+    }
+}
+
+fn world(what: &str, source: impl std::error::Error + Send + Sync + 'static) -> TargetError {
+    TargetError::World { what: what.to_owned(), source: Some(Box::new(source)) }
+}

@@ -1,0 +1,161 @@
+//! A whole release in one place: rendered, written down, applied, watched, and what is wanted no more deleted.
+
+use super::{
+    apply::{self, Way, Wrote},
+    conflicts,
+    fence::Guard,
+    manifest::Manifest,
+    order,
+    prune::{self, Pruned},
+    render::Rendered,
+    rollout,
+    stage::Stage,
+};
+use crate::{clients::kube::ObjectId, model::TreeId, targets::TargetError};
+
+/// So many objects are named in a note.
+const NAMED_MAX: usize = 5;
+
+/// Asks the server whether it would take the release; users see nothing of it.
+pub async fn rehearse(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<String, TargetError> {
+    stage.say("asking the server whether it would take the release");
+    let tried = apply::try_all(stage, &rendered.manifests, tree).await?;
+    let mut note =
+        format!("{} would be applied: {} new, {} there", counted(rendered.manifests.len()), tried.new, tried.there);
+    if tried.untried > 0 {
+        note.push_str(&format!(", {} that wait for a namespace or kind of the release itself", tried.untried));
+    }
+    if let Some(renderer) = &rendered.renderer {
+        note.push_str(&format!("; rendered by {renderer}"));
+    }
+    if !rendered.opaque.is_empty() {
+        note.push_str(&format!("; encrypted and left alone: {}", rendered.opaque.join(", ")));
+    }
+    Ok(note)
+}
+
+/// Applies the release, watches until it is ready, and deletes what it replaces. All of it may be done again after any write.
+pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, way: Way) -> Result<String, TargetError> {
+    let guard = announce(stage, tree, rendered).await?;
+    let wrote = match apply::write(stage, &rendered.manifests, tree, way, &guard).await {
+        Ok(wrote) => wrote,
+        Err(error) => return Err(note_what_is_there(stage, error).await),
+    };
+    let watched = watch(stage, &rendered.manifests).await;
+    let ready = match watched {
+        Ok(ready) => ready,
+        Err(error) => return Err(note_what_is_there(stage, error).await),
+    };
+    guard.check_surely(&stage.held).await?;
+    let wanted: Vec<ObjectId> = rendered.manifests.iter().map(|manifest| manifest.id.clone()).collect();
+    let pruned = match prune::prune(stage, &wanted, &guard).await {
+        Ok(pruned) => pruned,
+        Err(error) => return Err(note_what_is_there(stage, error).await),
+    };
+    drop(guard);
+    let inventory = &mut stage.held.inventory;
+    inventory.stable = Some(tree.clone());
+    inventory.renderer = rendered.renderer.clone();
+    (inventory.doing, inventory.candidate) = (None, None);
+    stage.held.keep().await?;
+    Ok(note(&wrote, &pruned, &ready, rendered))
+}
+
+/// Deletes all that we made here.
+pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
+    if stage.held.version.is_none() {
+        return Ok("nothing of ours is known here".to_owned());
+    }
+    stage.held.keep().await?;
+    let guard = Guard::over(&stage.held);
+    let pruned = match prune::prune(stage, &[], &guard).await {
+        Ok(pruned) => pruned,
+        Err(error) => return Err(note_what_is_there(stage, error).await),
+    };
+    drop(guard);
+    let inventory = &mut stage.held.inventory;
+    (inventory.stable, inventory.candidate, inventory.doing) = (None, None, None);
+    stage.held.keep().await?;
+    Ok(told(&pruned).unwrap_or_else(|| "there was nothing to take down".to_owned()))
+}
+
+/// Writes down what is about to be made, under our number, and begins to watch for a newer one.
+async fn announce(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<Guard, TargetError> {
+    if stage.held.version.is_none() {
+        own_namespace(stage, tree, rendered).await?;
+    }
+    for manifest in &rendered.manifests {
+        stage.held.inventory.objects.want(&manifest.id);
+    }
+    stage.held.inventory.doing = Some(tree.clone());
+    stage.held.keep().await?;
+    Ok(Guard::over(&stage.held))
+}
+
+/// The inventory lives in the target's namespace, which may come with the release: then that is the one object before it.
+async fn own_namespace(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<(), TargetError> {
+    let is_it = |m: &&Manifest| order::rank(&m.id) == order::Rank::Namespaces && m.id.name == stage.seat.namespace;
+    let Some(manifest) = rendered.manifests.iter().find(is_it) else { return Ok(()) };
+    let object = stage.mark(manifest, tree);
+    let how = crate::clients::kube::How { force: stage.config.force(), ..Default::default() };
+    let applied = stage.cluster.apply(&manifest.id, &object, super::inventory::MANAGER, how).await;
+    let applied = applied.map_err(|error| super::refusals::of_apply(manifest, &error))?;
+    stage.held.inventory.objects.applied(&manifest.id, &applied.metadata, applied.created);
+    Ok(())
+}
+
+/// After a failure the UIDs that are known are written down; that this fails too says less than the failure itself.
+async fn note_what_is_there(stage: &mut Stage<'_>, error: TargetError) -> TargetError {
+    match (stage.held.keep().await, error) {
+        (Err(fenced @ TargetError::Fenced { .. }), _) => fenced,
+        (Ok(()) | Err(_), error) => error,
+    }
+}
+
+async fn watch(stage: &Stage<'_>, manifests: &[Manifest]) -> Result<String, TargetError> {
+    let watched: Vec<ObjectId> =
+        manifests.iter().map(|manifest| &manifest.id).filter(|id| !order::is_only_text(id)).cloned().collect();
+    if watched.is_empty() {
+        return Ok("nothing of it needs to become ready".to_owned());
+    }
+    rollout::watch(&stage.cluster, &watched, stage.config.rollout(), &stage.site.progress).await.into_result()
+}
+
+fn note(wrote: &Wrote, pruned: &Pruned, ready: &str, rendered: &Rendered) -> String {
+    let mut parts =
+        vec![format!("{} applied, {} of them new", counted(wrote.objects), wrote.created), ready.to_owned()];
+    parts.extend(told(pruned));
+    if !wrote.taken.is_empty() {
+        parts.push(format!("taken from others: {}", conflicts::list(&wrote.taken)));
+    }
+    if !wrote.left.is_empty() {
+        parts.push(format!("left to others: {}", conflicts::list(&wrote.left)));
+    }
+    parts.extend(rendered.renderer.as_ref().map(|renderer| format!("rendered by {renderer}")));
+    parts.retain(|part| !part.is_empty());
+    parts.join("; ")
+}
+
+fn told(pruned: &Pruned) -> Option<String> {
+    let deleted = (!pruned.deleted.is_empty()).then(|| format!("deleted: {}", named(pruned.deleted.iter())));
+    let kept = pruned.kept.iter().map(|(id, why)| format!("{id} ({why})")).take(NAMED_MAX).collect::<Vec<_>>();
+    let kept = (!kept.is_empty()).then(|| format!("not deleted: {}", kept.join(", ")));
+    let parts: Vec<String> = deleted.into_iter().chain(kept).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn named<'a>(ids: impl ExactSizeIterator<Item = &'a ObjectId>) -> String {
+    let more = ids.len().saturating_sub(NAMED_MAX);
+    let mut text = ids.take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
+
+fn counted(objects: usize) -> String {
+    match objects {
+        1 => "1 object".to_owned(),
+        many => format!("{many} objects"),
+    }
+}

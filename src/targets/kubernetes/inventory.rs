@@ -1,0 +1,70 @@
+//! What we know of our own in a cluster: one ConfigMap per environment, changed only by compare-and-swap. It names an object before
+//! that is made, so that a runner killed at any moment leaves nothing that nobody knows of.
+
+mod entries;
+mod keep;
+
+use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::{
+    entries::{Entries, Entry, made_since},
+    keep::{Held, fence_of, hold, look},
+};
+use crate::model::{EnvironmentName, TreeId};
+
+const SCHEMA: u32 = 1;
+/// What a ConfigMap holds at most, with some room for its metadata.
+const BYTES_MAX: usize = 1_000_000;
+
+/// The name under which we apply fields.
+pub const MANAGER: &str = "piton";
+/// On each object that we apply: the environment it belongs to.
+pub const ENVIRONMENT_LABEL: &str = "piton.dev/environment";
+/// On each object that we apply: the tree it was applied from.
+pub const TREE_ANNOTATION: &str = "piton.dev/tree";
+/// On each object that we apply, and on the inventory: the number of the lease that it was written under.
+pub const FENCE_ANNOTATION: &str = "piton.dev/fence";
+
+/// The content of the ConfigMap.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Inventory {
+    schema: u32,
+    /// The highest number that anyone acted with.
+    pub fence: u64,
+    /// The release that users are on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<TreeId>,
+    /// The release that was tried last, before its users come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<TreeId>,
+    /// A release whose objects are being written: whoever finds this knows that the end was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<TreeId>,
+    /// What rendered the stable release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renderer: Option<String>,
+    /// What the canary must know to find its way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Value>,
+    #[serde(default)]
+    pub objects: Entries,
+}
+
+impl Inventory {
+    /// Whether users are on this release and nothing of another is under way.
+    pub fn stands(&self, tree: &TreeId) -> bool {
+        self.stable.as_ref() == Some(tree) && self.doing.is_none()
+    }
+}
+
+/// The ConfigMap's name.
+pub fn name(environment: &EnvironmentName) -> String {
+    format!("piton-{environment}")
+}
+
+/// The moment of an object's creation in seconds, by the server's clock.
+fn created_at(metadata: &ObjectMeta) -> Option<i64> {
+    metadata.creation_timestamp.as_ref().map(|time| time.0.as_second())
+}

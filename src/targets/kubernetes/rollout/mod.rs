@@ -1,0 +1,104 @@
+//! Watches objects until they are all ready, or one is visibly broken, or the time is over.
+
+mod config;
+mod eye;
+pub mod feed;
+mod judge;
+mod log;
+mod picture;
+mod related;
+mod slim;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use tokio::time::Instant;
+
+pub use self::{
+    config::{Config, HELP},
+    standing::{Glance, Standing},
+};
+use self::{eye::Eye, feed::Pace, judge::Judged};
+use super::health::Trouble;
+use crate::{
+    clients::kube::{Cluster, ObjectId},
+    model::Span,
+    targets::{Progress, TargetError},
+};
+
+/// Missing objects that a sentence names at most.
+const NAMED_MAX: usize = 3;
+
+/// How a rollout ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    Ready {
+        note: String,
+    },
+    /// The first thing that was found broken.
+    Broken(Box<Trouble>),
+    /// The time is over; what was still missing.
+    TimeOut {
+        after: Span,
+        missing: Vec<(ObjectId, String)>,
+    },
+    /// Nobody knows: we could not look, or were not allowed to.
+    Unknown {
+        why: String,
+    },
+}
+
+impl Ended {
+    /// As a target answers: a note, or whose fault it is.
+    pub fn into_result(self) -> Result<String, TargetError> {
+        match self {
+            Ended::Ready { note } => Ok(note),
+            Ended::Broken(trouble) => Err(trouble.into_error()),
+            Ended::TimeOut { after, missing } => {
+                Err(TargetError::Release(format!("not ready within {after}: {}", in_words(&missing))))
+            }
+            Ended::Unknown { why } => Err(TargetError::World { what: why, source: None }),
+        }
+    }
+}
+
+/// Watches until the end. Lives through an API server that is away for a while.
+pub async fn watch(cluster: &Cluster, objects: &[ObjectId], config: &Config, progress: &Progress) -> Ended {
+    let ended = until_the_end(cluster, objects, config, progress).await;
+    progress.clear();
+    match ended {
+        Ended::Broken(trouble) if config.logs => Ended::Broken(Box::new(log::with_log(cluster, *trouble).await)),
+        other => other,
+    }
+}
+
+async fn until_the_end(cluster: &Cluster, objects: &[ObjectId], config: &Config, progress: &Progress) -> Ended {
+    let deadline = Instant::now() + config.within.as_duration();
+    let mut eye = Eye::new(cluster, objects, config, Pace::ROLLOUT);
+    loop {
+        let (missing, again) = match eye.judge() {
+            Judged::Ready { note } => return Ended::Ready { note },
+            Judged::Broken(trouble) => return Ended::Broken(trouble),
+            Judged::Forbidden { why } => return Ended::Unknown { why },
+            Judged::Open { missing, again } => (missing, again),
+        };
+        if Instant::now() >= deadline {
+            return match eye.blind() {
+                Some(why) => Ended::Unknown { why },
+                None => Ended::TimeOut { after: config.within, missing },
+            };
+        }
+        progress.say(in_words(&missing));
+        eye.change(again.map_or(deadline, |again| again.min(deadline))).await;
+    }
+}
+
+/// `deployment web: 2 of 3 replicas are available; job migrate: 0 of 1 done`
+fn in_words(missing: &[(ObjectId, String)]) -> String {
+    let say = |(id, why): &(ObjectId, String)| format!("{} {}: {why}", id.kind.to_lowercase(), id.name);
+    let mut words: Vec<String> = missing.iter().take(NAMED_MAX).map(say).collect();
+    if missing.len() > NAMED_MAX {
+        words.push(format!("and {} more", missing.len() - NAMED_MAX));
+    }
+    words.join("; ")
+}

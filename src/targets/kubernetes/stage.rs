@@ -1,0 +1,106 @@
+//! One cluster and namespace in which an act is under way: the connection, checked; the inventory, held; and who acts.
+
+use super::{
+    config::{Config, Seat},
+    inventory::{self, Held},
+    manifest::Manifest,
+    refusals::{with_hint, world},
+    render::{self, Rendered},
+    scope,
+};
+use crate::{
+    clients::kube::{Cluster, KubeError},
+    model::TreeId,
+    targets::{Site, TargetError},
+};
+
+/// What every part of an act needs.
+pub struct Stage<'a> {
+    pub cluster: Cluster,
+    pub config: &'a Config,
+    pub seat: &'a Seat,
+    pub site: &'a Site,
+    pub held: Held,
+}
+
+impl<'a> Stage<'a> {
+    /// Makes sure that this is the cluster that is meant, and that nobody newer acts here. Nothing is written yet.
+    pub async fn enter(
+        cluster: Cluster,
+        config: &'a Config,
+        seat: &'a Seat,
+        site: &'a Site,
+        fence: u64,
+    ) -> Result<Stage<'a>, TargetError> {
+        identify(&cluster, seat).await?;
+        let held = inventory::hold(&cluster, &seat.namespace, &site.environment, fence).await?;
+        Ok(Stage { cluster, config, seat, site, held })
+    }
+
+    /// The objects of a release for this place, with their namespaces filled in.
+    pub async fn render(&self, tree: &TreeId) -> Result<Rendered, TargetError> {
+        self.say(format!("rendering release {}", tree.short()));
+        let mut rendered = render::render(self.site, self.config, self.seat, tree).await?;
+        self.complete(&mut rendered.manifests).await?;
+        Ok(rendered)
+    }
+
+    /// Fills the namespaces in. Two that were told apart only by a missing namespace are found out here.
+    pub async fn complete(&self, manifests: &mut [Manifest]) -> Result<(), TargetError> {
+        scope::complete(&self.cluster, &self.seat.namespace, manifests).await?;
+        super::manifest::check(manifests).map_err(|error| TargetError::Release(error.to_string()))
+    }
+
+    /// Tells those who watch.
+    pub fn say(&self, line: impl Into<String>) {
+        let line = line.into();
+        self.site.progress.say(match &self.seat.member {
+            Some(member) => format!("{member}: {line}"),
+            None => line,
+        });
+    }
+
+    /// As `tree`, `environment` and `fence` are written on an object.
+    pub fn mark(&self, manifest: &Manifest, tree: &TreeId) -> serde_json::Value {
+        let mut object = manifest.object.clone();
+        let fence = self.held.fence.to_string();
+        let annotations = [(inventory::TREE_ANNOTATION, tree.as_str()), (inventory::FENCE_ANNOTATION, fence.as_str())];
+        let labels = [(inventory::ENVIRONMENT_LABEL, self.site.environment.as_str())];
+        scope::mark(&mut object, &labels, &annotations);
+        object
+    }
+}
+
+/// Refuses any cluster but the one that is meant.
+pub async fn identify(cluster: &Cluster, seat: &Seat) -> Result<(), TargetError> {
+    let found = cluster.identity().await.map_err(|error| {
+        world(format!("cannot tell which cluster this is, so nothing was done: {}", with_hint(&error)))
+    })?;
+    match found == seat.identity {
+        true => Ok(()),
+        false => Err(world(format!(
+            "{}this is another cluster than the pipeline means, so nothing was done: the identity of the one {} is `{found}`, the \
+             pipeline says `{}`; look at `context` and `kubeconfig`, or write the identity found into the pipeline",
+            of_member(seat),
+            seat.place
+                .context
+                .as_ref()
+                .map_or("found here".to_owned(), |context| format!("behind the context `{context}`")),
+            seat.identity
+        ))),
+    }
+}
+
+/// Connects; nothing is sent yet.
+pub async fn connect(seat: &Seat) -> Result<Cluster, TargetError> {
+    let connected = Cluster::connect(&seat.place).await;
+    connected.map_err(|error: KubeError| TargetError::World {
+        what: format!("{}cannot find the cluster", of_member(seat)),
+        source: Some(Box::new(error)),
+    })
+}
+
+/// The beginning of a sentence about one of several places.
+pub fn of_member(seat: &Seat) -> String {
+    seat.member.as_ref().map(|member| format!("member `{member}`: ")).unwrap_or_default()
+}
