@@ -95,7 +95,7 @@ impl Stand<'_> {
             self.hand.scale(&self.stable_id(), needed).await?;
         }
         let which = (self.namespace(), self.pair.stable.as_str(), Whose::NotOf(&self.name));
-        let within = CAPACITY_WITHIN.min(self.within);
+        let within = CAPACITY_WITHIN.min(self.within());
         let waited = ready::wait_endpoints(&self.hand, which, needed, within, self.progress).await;
         match (waited, self.stable_ready().await?) {
             (Ok(()), _) => Ok(Some(format!("{} was brought to {needed} pods first", self.stable_id()))),

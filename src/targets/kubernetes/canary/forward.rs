@@ -18,7 +18,7 @@ use crate::{
         TargetError,
         kubernetes::{
             manifest::Manifest,
-            rollout::{self, Ended},
+            rollout,
             traffic::{Extras, Router, hand::wrong, replicas, steer::Foreign},
         },
     },
@@ -238,24 +238,12 @@ impl Stand<'_> {
 
     /// The rollout is over, and the router's list of endpoints has so many of them.
     pub async fn wait_ready(&self, release: &Release, pods: u32) -> Result<(), TargetError> {
-        let canary = self.canary_id();
-        match rollout::watch(
-            self.hand.cluster,
-            std::slice::from_ref(&canary),
-            &rollout::Config::within(crate::model::Span(self.within.as_millis() as u64)),
-            self.progress,
-        )
-        .await
-        {
-            Ended::Ready { .. } => {}
-            Ended::Broken(trouble) => return Err(trouble.into_error()),
-            Ended::Unknown { why } => return Err(wrong(why)),
-            Ended::TimeOut { missing, after: _ } => return Err(late(&missing)),
-        }
+        let canary = [self.canary_id()];
+        rollout::watch(self.hand.cluster, &canary, self.rollout, self.progress).await.into_result()?;
         match self.canary_service() {
             Some(service) => {
                 let which = (self.namespace(), service, Whose::Of(&self.name));
-                ready::wait_endpoints(&self.hand, which, pods, self.within, self.progress).await
+                ready::wait_endpoints(&self.hand, which, pods, self.within(), self.progress).await
             }
             None => self.wait_pods(release, pods).await,
         }
@@ -265,7 +253,7 @@ impl Stand<'_> {
         let labels = format!("{CANARY}={},{TREE}={}", self.name, release.tree);
         let kind = id("v1", "Pod", self.namespace(), "");
         let canary = self.canary_id();
-        ready::wait(&self.hand, &kind, &labels, self.within, self.progress, |known| {
+        ready::wait(&self.hand, &kind, &labels, self.within(), self.progress, |known| {
             let ready = known.values().filter(|pod| ready::pod_is_ready(pod)).count();
             let enough = u32::try_from(ready).unwrap_or(u32::MAX) >= pods;
             (!enough).then(|| format!("{canary}: {ready} of {pods} pods are ready"))
@@ -277,9 +265,4 @@ impl Stand<'_> {
 /// How many pods stable had when the canary came up.
 pub fn base_of(canary: &Value) -> u32 {
     canary["metadata"]["annotations"][BASE].as_str().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-fn late(missing: &[(crate::clients::kube::ObjectId, String)]) -> TargetError {
-    let all: Vec<String> = missing.iter().map(|(id, why)| format!("{id}: {why}")).collect();
-    TargetError::Release(format!("the canary is not ready in time: {}", all.join("; ")))
 }

@@ -45,7 +45,7 @@ impl Stand<'_> {
         }
         let count = u32::try_from(wanted.min(all.len())).unwrap_or(u32::MAX);
         let which = (self.namespace(), self.pair.stable.as_str(), Whose::Of(&self.name));
-        ready::wait_endpoints(&self.hand, which, count, self.within, self.progress).await?;
+        ready::wait_endpoints(&self.hand, which, count, self.within(), self.progress).await?;
         if share == Share::WHOLE {
             self.narrow(true).await?;
         }

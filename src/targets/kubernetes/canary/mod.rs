@@ -22,6 +22,7 @@ pub use self::{
 };
 use super::{
     manifest::Manifest,
+    rollout,
     traffic::{
         Pair, Router,
         hand::{Hand, wrong},
@@ -41,8 +42,8 @@ pub struct Canary<'a> {
     /// Where tracks are that name no namespace.
     pub namespace: &'a str,
     pub fence: u64,
-    /// How long pods may take to become ready.
-    pub within: Duration,
+    /// How pods are watched until they are ready.
+    pub rollout: &'a rollout::Config,
     pub progress: &'a Progress,
 }
 
@@ -124,13 +125,20 @@ impl Canary<'_> {
         Ok(())
     }
 
-    /// Puts all users on stable, when it has the capacity, and takes the canary down.
-    pub async fn hand_back(&self) -> Result<String, TargetError> {
+    /// Puts all users on stable, when it has the capacity, and takes the canary down. `from` is what the canary ran, where
+    /// it is known.
+    pub async fn hand_back(&self, from: Option<&Release>) -> Result<String, TargetError> {
         let stands = self.stands();
         let mut notes = Vec::new();
+        let mut moved = Vec::new();
         // First all users, then the rest: what is cleaned up can wait.
         for stand in &stands {
-            notes.extend(stand.users_back().await?.notes);
+            let back = stand.users_back().await?;
+            notes.extend(back.notes);
+            moved.extend(back.users.then_some(stand));
+        }
+        for stand in moved {
+            notes.extend(stand.drained(from).await);
         }
         for stand in &stands {
             stand.take_down().await?;
@@ -149,6 +157,11 @@ impl Canary<'_> {
         Ok(Stable::Untouched)
     }
 
+    /// The Deployments beside stable, whether or not they are there.
+    pub fn deployments(&self) -> Vec<ObjectId> {
+        self.stands().iter().map(Stand::canary_id).collect()
+    }
+
     /// What is there.
     pub async fn look(&self) -> Result<Seen, TargetError> {
         let mut seen = Seen::default();
@@ -165,7 +178,7 @@ impl Canary<'_> {
             home: self.namespace,
             name: names::beside(&track.deployment),
             track,
-            within: self.within,
+            rollout: self.rollout,
             progress: self.progress,
         };
         self.config.tracks.iter().map(stand).collect()
@@ -181,11 +194,15 @@ struct Stand<'a> {
     pair: Pair,
     /// The canary's Deployment.
     name: String,
-    within: Duration,
+    rollout: &'a rollout::Config,
     progress: &'a Progress,
 }
 
 impl Stand<'_> {
+    fn within(&self) -> Duration {
+        self.rollout.within.as_duration()
+    }
+
     fn namespace(&self) -> &str {
         &self.pair.namespace
     }
