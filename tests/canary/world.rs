@@ -210,7 +210,7 @@ fn annotations(object: &Value) -> Value {
 
 pub fn manifest(object: Value) -> Manifest {
     let id = ObjectId::of(&object).expect("a name");
-    Manifest { id, object, file: "k8s/web.yaml".to_owned(), line: 1 }
+    Manifest { id, object, file: "k8s/web.yaml".to_owned(), line: 1, document: 0 }
 }
 
 pub fn image(number: u8) -> String {
