@@ -6,6 +6,7 @@ mod cluster;
 
 use std::{
     io::{self, Write},
+    pin::pin,
     process::ExitCode,
 };
 
@@ -16,17 +17,32 @@ use tokio::signal::unix::{SignalKind, signal};
 /// A real control plane on loopback, with nodes that a fake kubelet plays.
 #[derive(Debug, Parser)]
 struct Words {
-    /// How many nodes are played.
-    #[arg(long, default_value_t = 3)]
-    nodes: usize,
+    /// How many nodes are played: 3, and none beside a real node.
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Also a real node with real pods, which needs root; it knows the images `sample:1.0.0`, `sample:1.1.0`, `sample:1.1.0-crash`.
+    #[arg(long)]
+    real_node: bool,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let words = Words::parse();
     let kubectl = tokio::task::spawn_blocking(|| programs::KUBECTL.path()).await.expect("kubectl builds");
-    let ended = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    let cluster = Cluster::start(Options { nodes: words.nodes, ..Options::default() }).await;
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let nodes = words.nodes.unwrap_or(if words.real_node { 0 } else { 3 });
+    let options = Options { nodes, real_node: words.real_node, ..Options::default() };
+    let mut ended = pin!(ended(signals));
+    let cluster = tokio::select! {
+        cluster = Cluster::start(options) => cluster,
+        // What was started so far ends with this process.
+        () = &mut ended => return ExitCode::FAILURE,
+    };
+    if words.real_node {
+        for version in ["1.0.0", "1.1.0", "1.1.0-crash"] {
+            cluster.real_node().sample_image(version).expect("the image can be made");
+        }
+    }
     let page = PAGE
         .replace("@SECONDS@", &format!("{:.1}", cluster.started_in.as_secs_f64()))
         .replace("@KUBECONFIG@", &cluster.kubeconfig().display().to_string())
@@ -35,7 +51,7 @@ async fn main() -> ExitCode {
     let mut out = io::stdout();
     // Nobody may be reading.
     let _ = out.write_all(page.as_bytes()).and_then(|()| out.flush());
-    wait(ended).await;
+    ended.await;
     let folder = cluster.folder();
     drop(cluster);
     println!("the cluster is gone{}", if folder.exists() { ", but not its folder" } else { "" });
@@ -43,7 +59,7 @@ async fn main() -> ExitCode {
 }
 
 /// Waits for the first of the signals that ask for the end.
-async fn wait(signals: [io::Result<tokio::signal::unix::Signal>; 3]) {
+async fn ended(signals: [io::Result<tokio::signal::unix::Signal>; 3]) {
     let mut waits = tokio::task::JoinSet::new();
     for signal in signals {
         let mut signal = signal.expect("signals can be waited for");

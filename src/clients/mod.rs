@@ -6,3 +6,4 @@ pub mod http;
 pub mod kube;
 pub mod process;
 pub mod registry;
+pub mod secrets;

@@ -3,6 +3,8 @@
 
 pub mod access;
 pub mod kubelet;
+pub mod needs;
+pub mod node;
 pub mod objects;
 pub mod plane;
 pub mod ports;
@@ -33,6 +35,8 @@ pub const LONGEST: Duration = Duration::from_secs(120);
 pub struct Options {
     /// How many nodes the fake kubelet plays; none: no pod ever runs.
     pub nodes: usize,
+    /// Also a real node, `real-1`, with real pods; it needs root.
+    pub real_node: bool,
     /// From a container's start to its readiness.
     pub ready_after: Duration,
     /// The first pause of a crash loop and of a pull that fails; a real kubelet's is as long.
@@ -47,6 +51,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             nodes: 3,
+            real_node: false,
             ready_after: Duration::from_millis(200),
             back_off: Duration::from_secs(10),
             node_grace_seconds: 40,
@@ -61,6 +66,7 @@ pub struct Cluster {
     kubeconfig: PathBuf,
     objects: objects::Objects,
     kubelet: kubelet::FakeKubelet,
+    real_node: Option<node::RealNode>,
     runtime: Option<Runtime>,
     namespaces: AtomicUsize,
     /// From nothing to a default service account.
@@ -72,7 +78,12 @@ static SHARED: OnceLock<Cluster> = OnceLock::new();
 impl Cluster {
     /// The cluster of this test binary. It starts when it is first asked for, and ends with the process.
     pub async fn shared() -> &'static Cluster {
-        let start = || SHARED.get_or_init(|| Cluster::up(Options::default()));
+        Cluster::shared_with(Options::default()).await
+    }
+
+    /// The same where all tests of the binary want another one than usual.
+    pub async fn shared_with(options: Options) -> &'static Cluster {
+        let start = || SHARED.get_or_init(|| Cluster::up(options));
         started(tokio::task::spawn_blocking(start).await)
     }
 
@@ -83,7 +94,7 @@ impl Cluster {
 
     /// The same outside of async code.
     pub fn up(options: Options) -> Cluster {
-        for program in [programs::ETCD, programs::APISERVER, programs::CONTROLLER_MANAGER, programs::SCHEDULER] {
+        for program in programs::CONTROL_PLANE {
             program.path();
         }
         let began = Instant::now();
@@ -96,10 +107,16 @@ impl Cluster {
         let kubeconfig = access::write_kubeconfig(&folder, &plane.url(), "admin", &token).expect("room on the disk");
         let objects = runtime.block_on(answering(&mut plane, &kubeconfig));
         plane.start_controllers(options.node_grace_seconds).expect("the programs start");
+        let real_node = options.real_node.then(|| node::RealNode::start(&plane.reaper, &kubeconfig));
+        let real_node = real_node.transpose().unwrap_or_else(|error| panic!("no real node: {error}\n{}", plane.logs()));
         let kubelet = runtime.block_on(async {
             let kubelet = play_nodes(&objects, &options, &folder).await;
             objects.default_account("default").await;
-            objects.nodes_take_pods(&kubelet.nodes).await;
+            objects.nodes_take_pods(&kubelet.nodes).await.unwrap_or_else(|why| panic!("{why}\n{}", plane.logs()));
+            if real_node.is_some() {
+                let real = objects.nodes_take_pods(&[node::NAME.to_owned()]).await;
+                real.unwrap_or_else(|why| panic!("{why}\n{}", plane.logs()));
+            }
             kubelet
         });
         Cluster {
@@ -107,6 +124,7 @@ impl Cluster {
             kubeconfig,
             objects,
             kubelet,
+            real_node,
             runtime: Some(runtime),
             namespaces: AtomicUsize::new(0),
             started_in: began.elapsed(),
@@ -136,6 +154,11 @@ impl Cluster {
     /// The nodes that we play.
     pub fn kubelet(&self) -> &kubelet::FakeKubelet {
         &self.kubelet
+    }
+
+    /// The real node, where the options ask for one.
+    pub fn real_node(&self) -> &node::RealNode {
+        self.real_node.as_ref().expect("the options of this cluster ask for no real node")
     }
 
     /// Kills the API server without a warning; who asks gets no connection.

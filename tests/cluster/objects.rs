@@ -158,7 +158,7 @@ impl Objects {
     }
 
     /// Waits until the scheduler may use the nodes.
-    pub async fn nodes_take_pods(&self, names: &[String]) {
+    pub async fn nodes_take_pods(&self, names: &[String]) -> Result<(), String> {
         let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(self.client.clone());
         for name in names {
             let free = waiting::until("the node takes pods", LONGEST, || async {
@@ -166,8 +166,9 @@ impl Objects {
                 let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
                 if taints.is_empty() { Ok(()) } else { Err(format!("it has taints: {taints:?}")) }
             });
-            free.await.unwrap_or_else(|why| panic!("{name}: {why}"));
+            free.await.map_err(|why| format!("{name}: {why}"))?;
         }
+        Ok(())
     }
 
     async fn apply(&self, manager: &str, document: Value) -> Result<(), String> {

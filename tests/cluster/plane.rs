@@ -136,12 +136,13 @@ impl Plane {
 
     /// The last lines of every program.
     pub fn logs(&self) -> String {
-        let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+        let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "kubelet"];
         names.map(|name| format!("--- {name}\n{}\n", tail(self.folder(), name))).concat()
     }
 
     fn run(&self, program: &GoProgram, flags: &[String]) -> io::Result<Child> {
-        run_in_group(&self.reaper, program.name, Command::new(program.path()).args(flags))
+        let path = std::env::var("PATH").unwrap_or_default();
+        run_in_group(&self.reaper, program.name, Command::new(program.path()).args(flags), &path)
     }
 }
 
@@ -155,11 +156,11 @@ impl Drop for Plane {
 }
 
 /// Starts a program in the reaper's folder and group; what it says goes to `NAME.log`.
-pub fn run_in_group(reaper: &Reaper, name: &str, command: &mut Command) -> io::Result<Child> {
+pub fn run_in_group(reaper: &Reaper, name: &str, command: &mut Command, path: &str) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(log_of(&reaper.folder, name))?;
     command.current_dir(&reaper.folder).process_group(reaper.group());
     // Variables such as a proxy's would send loopback requests elsewhere.
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &reaper.folder);
+    command.env_clear().env("PATH", path).env("HOME", &reaper.folder);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }
 

@@ -49,6 +49,9 @@ pub const HELM_4: GoProgram = GoProgram {
     stamps: &["helm.sh/helm/v4/internal/version.version={version}"],
 };
 
+/// What every cluster runs, and what looks at it.
+pub const CONTROL_PLANE: [GoProgram; 5] = [ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL];
+
 const fn kubernetes(name: &'static str, package: &'static str) -> GoProgram {
     GoProgram {
         name,

@@ -13,12 +13,13 @@ use nix::{
 };
 
 /// Waits for the end of its input, which comes with the end of our process; then kills the group, does what else was asked
-/// for, and removes the folder. A process that is being killed may still write, so that it removes more than once.
+/// for, and removes the folder, unless something is still mounted in it. A process that is being killed may still write, so that it removes more than once.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 cat >/dev/null
 kill -s KILL -- "-$1" 2>/dev/null
 if test -e "$2/at-end.sh"; then sh "$2/at-end.sh" >/dev/null 2>&1; fi
+if grep -q " $2/" /proc/mounts; then exit 1; fi
 for i in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$2" 2>/dev/null && break; sleep 0.2; done
 "#;
 

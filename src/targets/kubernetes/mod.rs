@@ -20,6 +20,7 @@ mod refusals;
 pub mod render;
 pub mod rollout;
 mod scope;
+mod share;
 pub mod stage;
 pub mod traffic;
 
@@ -93,7 +94,12 @@ kubernetes:
 fn splits(config: &Value) -> Splits {
     // The configuration was checked before; one that was not splits nothing.
     let config: Option<Config> = serde_json::from_value(config.clone()).ok();
-    Splits { members: config.map(|config| config.members()).unwrap_or_default(), ..Splits::default() }
+    let canary = config.as_ref().and_then(|config| config.canary());
+    Splits {
+        by_share: canary.is_some(),
+        unit_hundredths: canary.map_or(Splits::default().unit_hundredths, canary::Config::unit_hundredths),
+        members: config.as_ref().map(Config::members).unwrap_or_default(),
+    }
 }
 
 /// A target that is one or several clusters.
@@ -130,6 +136,9 @@ impl KubernetesTarget {
         let done = match act {
             Act::Apply { release } => self.everywhere(|seat| self.prepare(seat, release, fence)).await,
             Act::Shift { release, to: Portion::Members(names) } => self.shift_members(names, release, fence).await,
+            Act::Shift { release, to: Portion::Share(share) } if self.config.canary().is_some() => {
+                self.everywhere(|seat| self.shift_share(seat, release, *share, fence)).await
+            }
             Act::Shift { release, to } if to.is_all() => self.everywhere(|seat| self.go(seat, release, fence)).await,
             Act::Shift { to, .. } => Err(world(format!(
                 "cannot move {to} of the users: without a `canary` the target moves all of them at once"
@@ -138,7 +147,13 @@ impl KubernetesTarget {
             Act::Retreat { from, to: Some(to) } if from.tree == to.tree => {
                 self.everywhere(|seat| self.go_over(seat, to, fence)).await
             }
+            Act::Retreat { from, to: Some(to) } if self.config.canary().is_some() => {
+                self.everywhere(|seat| self.share_back(seat, from, to, fence)).await
+            }
             Act::Retreat { to: Some(to), .. } => self.everywhere(|seat| self.go_back(seat, to, fence)).await,
+            Act::Settle { keep: Some(keep) } if self.config.canary().is_some() => {
+                self.everywhere(|seat| self.settle_share(seat, keep, fence)).await
+            }
             Act::Retreat { to: None, .. } | Act::Settle { keep: None } => {
                 self.everywhere(|seat| self.take_down(seat, fence)).await
             }
@@ -192,6 +207,9 @@ impl KubernetesTarget {
         let mut stage = self.stage(seat, fence).await?;
         let rendered = stage.render(&release.tree).await?;
         let note = deploy::rehearse(&mut stage, &release.tree, &rendered).await?;
+        if self.config.canary().is_some() {
+            return Ok(format!("{note}; {}", share::bring_up(&mut stage, release, &rendered).await?));
+        }
         // Without an inventory there is nobody to fence off, and perhaps no namespace to keep it in.
         if stage.held.version.is_some() {
             stage.held.inventory.candidate = Some(release.tree.clone());
@@ -235,6 +253,7 @@ impl KubernetesTarget {
 
     async fn take_down(&self, seat: usize, fence: u64) -> Result<String, TargetError> {
         let mut stage = self.stage(seat, fence).await?;
+        share::take_down(&stage).await?;
         deploy::nothing(&mut stage).await
     }
 

@@ -150,8 +150,8 @@ impl Container {
         let first = format!("{}: starting {}", self.name, self.image);
         self.logs = [last, [first].into_iter().chain(self.says.iter().cloned()).collect()];
         vec![
-            Said::normal("Created", format!("Container created: {}", self.name)),
-            Said::normal("Started", format!("Container started: {}", self.name)),
+            Said::normal("Created", "Container created".to_owned()),
+            Said::normal("Started", "Container started".to_owned()),
         ]
     }
 
@@ -233,7 +233,8 @@ impl Container {
 
     fn run_again(&mut self, pace: Pace, now: Instant) -> Vec<Said> {
         self.restart_count += 1;
-        let present = format!("Container image \"{}\" already present on machine", self.image);
+        let present =
+            format!("Container image \"{}\" already present on machine and can be accessed by the pod", self.image);
         let mut said = vec![Said::normal("Pulled", present)];
         said.extend(self.run(pace, now));
         said
