@@ -24,7 +24,7 @@ mod share;
 pub mod stage;
 pub mod traffic;
 
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, join_all};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -189,7 +189,10 @@ impl KubernetesTarget {
                 }
             }
         };
-        Ok(try_join_all(seats.iter().map(|seat| one(*seat))).await?.join("; "))
+        // One place that cannot be reached must not stop what is under way in the others, least of all the way back.
+        let done = join_all(seats.iter().map(|seat| one(*seat))).await;
+        let notes: Vec<String> = done.into_iter().collect::<Result<_, _>>()?;
+        Ok(notes.join("; "))
     }
 
     async fn shift_members(&self, names: &[String], release: &Release, fence: u64) -> Result<String, TargetError> {
