@@ -45,6 +45,10 @@ fn a_push_is_found_by_a_webhook_and_a_forged_one_is_refused() {
     assert_eq!(github(&controller, "right-one", "1").0, 202);
     world.until_promoted("production", "1.1.0");
     assert_eq!(github(&controller, "right-one", "1").0, 202, "sent again, it is taken and makes no work");
+    until("the second promotion to be counted", || {
+        let page = controller.ask("/metrics").1;
+        page.contains("result=\"promoted\"} 2").then_some(())
+    });
     check_metrics(&controller.ask("/metrics").1);
     let left = controller.leave().ends(0);
     assert!(!left.err.contains("right-one"), "{left}");
