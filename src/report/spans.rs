@@ -141,9 +141,9 @@ fn act(what: &What) -> Option<(String, AttemptId, Option<String>)> {
     let bad = |name: &str, attempt: &AttemptId, why: &str| Some((name.to_owned(), *attempt, Some(why.to_owned())));
     match what {
         What::Applied { attempt, .. } => good("apply", attempt),
-        What::ApplyFailed { attempt, why } => bad("apply", attempt, why),
+        What::ApplyFailed { attempt, why, .. } => bad("apply", attempt, why),
         What::Shifted { attempt, to } => good(&format!("shift to {to}"), attempt),
-        What::ShiftFailed { attempt, to, why } => bad(&format!("shift to {to}"), attempt, why),
+        What::ShiftFailed { attempt, to, why, .. } => bad(&format!("shift to {to}"), attempt, why),
         What::Settled { attempt } => good("settle", attempt),
         What::SettleFailed { attempt, why } => bad("settle", attempt, why),
         What::Retreated { attempt } => good("retreat", attempt),
