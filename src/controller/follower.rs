@@ -1,10 +1,6 @@
 //! One repository: looks at it by poll or by webhook, reads its pipeline files, and gives every environment its orders.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -100,11 +96,8 @@ impl Follower {
             tokio::select! {
                 biased;
                 () = self.house.stop.cancelled() => {}
-                changed = standing.changed() => {
-                    if changed.is_err() {
-                        break;
-                    }
-                }
+                // Without an election it never changes.
+                Ok(()) = standing.changed() => {}
                 _ = nudges.recv() => {
                     // Several pushes make one look.
                     while nudges.try_recv().is_ok() {}

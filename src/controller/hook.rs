@@ -1,5 +1,5 @@
-//! Who may say that a repository has news: signatures of GitHub, GitLab, Gitea, Forgejo, Bitbucket and Standard Webhooks. A
-//! webhook is only ever a hint to look: nothing in it is believed.
+//! Who may say that a repository has news: signatures of GitHub, GitLab, Gitea, Forgejo, Bitbucket and Standard
+//! Webhooks. A webhook is only ever a hint to look: nothing in it is believed.
 
 use axum::http::HeaderMap;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -142,11 +142,7 @@ mod tests {
         let secrets = [Secret::of(format!("{KEY_START}{}", BASE64.encode(raw)))];
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &raw), b"msg_1.1000.{}");
         let signature = format!("v1,AAAA v1,{}", BASE64.encode(tag.as_ref()));
-        let all = headers(&[
-            ("webhook-id", "msg_1"),
-            ("webhook-timestamp", "1000"),
-            ("webhook-signature", &signature),
-        ]);
+        let all = headers(&[("webhook-id", "msg_1"), ("webhook-timestamp", "1000"), ("webhook-signature", &signature)]);
         assert!(is_signed(&all, b"{}", &secrets, 1_200));
         assert!(!is_signed(&all, b"{}", &secrets, 1_301), "too old");
         assert!(!is_signed(&all, b"{}", &secrets, 699), "from the future");

@@ -1,5 +1,5 @@
-//! What the controller counts, for Prometheus. Labels are names from the pipelines and fixed words, never ids or versions, and
-//! the number of environments with series of their own is capped.
+//! What the controller counts, for Prometheus. Labels are names from the pipelines and fixed words, never ids or
+//! versions, and the number of environments with series of their own is capped.
 
 use std::{
     collections::BTreeSet,
@@ -310,9 +310,8 @@ mod tests {
     fn environments_over_the_cap_share_a_series() {
         let metrics = Metrics::new();
         let pipeline: PipelineName = PipelineName::new("hub").expect("a name");
-        let place = |number: usize| {
-            metrics.place(&pipeline, &EnvironmentName::new(format!("e{number}")).expect("a name"))
-        };
+        let place =
+            |number: usize| metrics.place(&pipeline, &EnvironmentName::new(format!("e{number}")).expect("a name"));
         for number in 0..ENVIRONMENTS_MAX + 50 {
             metrics.ended(&place(number), "promoted", Some(Span::seconds(2)));
         }
@@ -321,7 +320,11 @@ mod tests {
         let page = metrics.page();
         let series = page.lines().filter(|line| line.starts_with("piton_promotions_total")).count();
         assert_eq!(series, ENVIRONMENTS_MAX + 1);
-        assert!(page.contains("piton_promotions_total{pipeline=\"(others)\",environment=\"(others)\",result=\"promoted\"} 50"));
+        assert!(
+            page.contains(
+                "piton_promotions_total{pipeline=\"(others)\",environment=\"(others)\",result=\"promoted\"} 50"
+            )
+        );
         assert!(page.ends_with("# EOF\n"), "it is an OpenMetrics page");
     }
 }

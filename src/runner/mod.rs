@@ -61,7 +61,9 @@ pub enum Seizure {
     /// From anybody, once a rollback is ordered: the way back waits for nobody.
     ForTheWayBack,
     /// From this holder, who is known to act no more: a controller's predecessor. Its fence keeps it off what is live.
-    From { nonce: String },
+    From {
+        nonce: String,
+    },
 }
 
 impl Seizure {

@@ -17,8 +17,12 @@ fn a_push_is_found_by_the_poll_and_promoted() {
     world.until_promoted("production", "1.0.0");
     world.push("1.1.0");
     world.until_promoted("production", "1.1.0");
-    let shares: Vec<String> =
-        world.acts().into_iter().filter(|act| act.what == "weight" && act.version == "1.1.0").map(|act| act.share).collect();
+    let shares: Vec<String> = world
+        .acts()
+        .into_iter()
+        .filter(|act| act.what == "weight" && act.version == "1.1.0")
+        .map(|act| act.share)
+        .collect();
     assert_eq!(shares, ["10", "50", "100"], "every step, once");
     assert_eq!(controller.ask("/healthz").0, 200);
     let left = controller.leave().ends(0);
@@ -34,7 +38,8 @@ fn a_bad_version_goes_back_and_does_not_come_again() {
     world.until_act("the way back", |act| act.what == "rollback" && act.version == "1.0.0");
     world.push("1.2.0");
     world.until_promoted("production", "1.2.0");
-    let bad: Vec<_> = world.acts().into_iter().filter(|act| act.version == "1.1.0-bad" && act.what == "apply").collect();
+    let bad: Vec<_> =
+        world.acts().into_iter().filter(|act| act.version == "1.1.0-bad" && act.what == "apply").collect();
     assert_eq!(bad.len(), 1, "{bad:?}");
     controller.leave().ends(0);
 }

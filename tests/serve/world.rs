@@ -57,12 +57,10 @@ impl World {
         let log = self.log().display().to_string();
         let line = |what: &str| {
             format!(
-                "[sh, -c, 'echo {what} $PITON_ENVIRONMENT $PITON_VERSION_WEB ${{PITON_SHARE:-all}} $PITON_FENCE $PPID \
+                "[sh, -c, 'echo {what} $PITON_ENVIRONMENT $PITON_VERSION_WEB s$PITON_SHARE $PITON_FENCE $PPID \
                  >> {log}']"
             )
         };
-        // In the commands of the target `${…}` is piton's own.
-        let line = |what: &str| line(what).replace("${PITON_SHARE:-all}", "$PITON_SHARE");
         format!(
             "name: {name}
 components:
@@ -151,7 +149,12 @@ environments:
     pub fn events(&self, environment: &str) -> Vec<serde_json::Value> {
         let log = self.sandbox.git_in(
             &self.sandbox.origin(),
-            &["log", "--reverse", "--format=%(trailers:key=Piton-Event,valueonly,unfold)", &format!("piton/{environment}")],
+            &[
+                "log",
+                "--reverse",
+                "--format=%(trailers:key=Piton-Event,valueonly,unfold)",
+                &format!("piton/{environment}"),
+            ],
         );
         log.lines().filter(|line| !line.is_empty()).filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
@@ -159,12 +162,14 @@ environments:
 
 fn act(line: &str) -> Act {
     let words: Vec<&str> = line.split(' ').collect();
-    let [what, environment, version, share, fence, pid] = words[..] else { panic!("not a line of the target: {line:?}") };
+    let [what, environment, version, share, fence, pid] = words[..] else {
+        panic!("not a line of the target: {line:?}")
+    };
     Act {
         what: what.to_owned(),
         environment: environment.to_owned(),
         version: version.to_owned(),
-        share: share.to_owned(),
+        share: share.trim_start_matches('s').to_owned(),
         fence: fence.parse().expect("a number"),
         pid: pid.parse().expect("a number"),
     }
