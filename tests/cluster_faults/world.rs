@@ -23,7 +23,7 @@ pub const REPLICAS: usize = 2;
 pub const HOLD: Span = Span::seconds(3);
 
 /// Half of the users for three seconds, then all.
-pub const CANARY_X: &str = "
+pub const CANARY: &str = "
   production:
     gates: { during: [looks] }
     canary: [{ share: 50%, hold: 3s }, { share: 100%, hold: 0s }]
@@ -31,7 +31,6 @@ pub const CANARY_X: &str = "
 ";
 
 /// All users at once, then three seconds under gates.
-pub const CANARY: &str = ROLLING;
 pub const ROLLING: &str = "
   production:
     gates: { during: [looks] }

@@ -57,7 +57,8 @@ async fn a_job_is_waited_for_to_its_end() {
     let job = |name: &str, tag: &str| {
         format!(
             "{{apiVersion: batch/v1, kind: Job, metadata: {{namespace: {}, name: {name}}}, spec: {{backoffLimit: 0, \
-             template: {{spec: {{restartPolicy: Never, containers: [{{name: main, image: \"example.org/migrate:{tag}\"}}]}}}}}}}}",
+             template: {{spec: {{restartPolicy: Never, containers: [{{name: main, image: \
+             \"example.org/migrate:{tag}\"}}]}}}}}}}}",
             world.namespace
         )
     };

@@ -87,7 +87,8 @@ async fn mark(cluster: &Cluster, id: &ObjectId) -> Option<(ObjectId, Mark)> {
     Some((id.clone(), Mark::of(&found)))
 }
 
-/// Asks the API server about each object and changes none: what validation, admission and quota refuse, a sentence each.
+/// Asks the API server about each object and changes none: what validation, admission and quota refuse, a sentence
+/// each.
 pub async fn refusals(cluster: &Cluster, objects: &[Value], namespace: &str) -> Result<Vec<String>, KubeError> {
     let questions: Vec<_> = objects.iter().map(|object| refusal(cluster, object, namespace).boxed()).collect();
     let asked: Vec<Result<Option<String>, KubeError>> = stream::iter(questions).buffered(AT_ONCE).collect().await;
@@ -118,8 +119,8 @@ fn is_refusal(code: u16, said: &str) -> bool {
     matches!(code, 403 | 422) || said.contains("admission webhook") || wrong_type
 }
 
-/// Deletes these objects where they belong to this release: not what Helm is told to keep, and never a kind, a namespace or
-/// a volume claim. Gives the names of what went.
+/// Deletes these objects where they belong to this release: not what Helm is told to keep, and never a kind, a
+/// namespace or a volume claim. Gives the names of what went.
 pub async fn sweep(cluster: &Cluster, unit: &Unit, left: &[ObjectId]) -> Result<Vec<String>, KubeError> {
     let mut gone = Vec::new();
     for id in left.iter().filter(|id| !is_precious(id)) {
@@ -149,7 +150,8 @@ mod tests {
 
     #[test]
     fn lists_and_empty_documents_are_unpacked() {
-        let manifest = "---\n# Source: a\n---\napiVersion: v1\nkind: ConfigMapList\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n\
+        let manifest = "---\n# Source: a\n---\napiVersion: v1\nkind: ConfigMapList\nitems:\n\
+                        - {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n\
                         ---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n";
         let objects = parse(manifest).expect("it reads");
         let names: Vec<&str> = objects.iter().filter_map(|object| object["metadata"]["name"].as_str()).collect();

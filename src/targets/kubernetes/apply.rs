@@ -321,7 +321,7 @@ impl<'b, 'a> Run<'b, 'a> {
     fn overrule(&self, conflicts: Vec<Conflict>, object: &mut Value) {
         let keeps = |conflict: &Conflict| self.way == Way::Back && conflict.field == ".spec.replicas";
         let (left, taken): (Vec<Conflict>, Vec<Conflict>) = conflicts.into_iter().partition(keeps);
-        if let (false, Some(spec)) = (left.is_empty(), object["spec"].as_object_mut()) {
+        if let (false, Some(spec)) = (left.is_empty(), object.get_mut("spec").and_then(Value::as_object_mut)) {
             spec.remove("replicas");
         }
         self.left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(left);

@@ -24,7 +24,7 @@ mod share;
 pub mod stage;
 pub mod traffic;
 
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, join_all};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -75,6 +75,13 @@ objects are tried.
 
 The ConfigMap `piton-ENVIRONMENT` lists what piton made. `prune` deletes what an earlier release made and this one lacks: only what
 piton made itself, what is still labelled as its own, and never a namespace, CRD or volume claim unless `prune_also` names that kind.
+
+`rollout` says how the end is awaited. A pod that is visibly broken (its image cannot be pulled, it crashes, its configuration is missing)
+ends it at once, with the pod, its node, the reason and the last lines of its log; a pod that is merely slow has its time, `within`. One
+failed start of a container is forgiven (`restarts`); a pod without room on any node is given `unschedulable_grace`, which wants to be
+minutes where an autoscaler brings nodes; a container without a readiness probe must stay up for `steady`. The log's last lines (ten at
+most, of 200 characters) are shown to people and go into the ledger: `logs: false` where programs write secrets there. A pod of the
+revision before that is not ready and holds up its StatefulSet is deleted. The gate `workload` goes on looking while users move.
 
 Encrypted files (git-crypt, sops, age, PGP, ansible-vault) are never read: under `manifests` they are refused unless `opaque` names them.
 
@@ -189,7 +196,10 @@ impl KubernetesTarget {
                 }
             }
         };
-        Ok(try_join_all(seats.iter().map(|seat| one(*seat))).await?.join("; "))
+        // One place that cannot be reached must not stop what is under way in the others, least of all the way back.
+        let done = join_all(seats.iter().map(|seat| one(*seat))).await;
+        let notes: Vec<String> = done.into_iter().collect::<Result<_, _>>()?;
+        Ok(notes.join("; "))
     }
 
     async fn shift_members(&self, names: &[String], release: &Release, fence: u64) -> Result<String, TargetError> {

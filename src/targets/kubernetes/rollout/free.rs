@@ -1,6 +1,6 @@
-//! A StatefulSet that keeps its order waits for every pod to be ready before it replaces the next, also for a pod of the
-//! very revision that it is to leave: after a bad release it would never go back by itself. Such a pod serves nobody and
-//! is to be replaced in any case, so it is deleted; this is the remedy that Kubernetes' documentation gives.
+//! A StatefulSet that keeps its order waits for every pod to be ready before it replaces the next, also for a pod of
+//! the very revision that it is to leave: after a bad release it would never go back by itself. Such a pod serves
+//! nobody and is to be replaced in any case, so it is deleted; this is the remedy of Kubernetes' documentation.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -16,7 +16,7 @@ mod tests;
 use tokio::time::Instant;
 
 pub use self::{
-    config::{Config, HELP},
+    config::Config,
     standing::{Glance, Standing},
 };
 use self::{eye::Eye, feed::Pace, judge::Judged};

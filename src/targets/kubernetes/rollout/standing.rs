@@ -20,7 +20,7 @@ use crate::{
     model::Blame,
 };
 
-/// Facts of a target: what of the release is visibly broken (empty when nothing is), that all is ready, and what is not.
+/// Facts of a target: what of the release is visibly broken (empty when nothing is), that all is ready, what is not.
 const BROKEN: &str = "broken";
 const READY: &str = "ready";
 const UNSETTLED: &str = "unsettled";
