@@ -10,11 +10,28 @@ use regex::Regex;
 /// A room may use only rooms above it.
 const ROOMS: [&str; 21] = [
     // words and thought
-    "model", "edit", "versions", "pipeline", "judge", "engine", "planner", "commands", "report",
+    "model",
+    "edit",
+    "versions",
+    "pipeline",
+    "judge",
+    "engine",
+    "planner",
+    "commands",
+    "report",
     // outside
-    "clients", "ledger", "targets", "gates", "channels", // hands
-    "runner", "rack", "simulate", "sample", // doors
-    "controller", "cli", "main",
+    "clients",
+    "ledger",
+    "targets",
+    "gates",
+    "channels", // hands
+    "runner",
+    "rack",
+    "simulate",
+    "sample", // doors
+    "controller",
+    "cli",
+    "main",
 ];
 
 /// Rooms that think: no async, no clock, no chance, no files, no network.

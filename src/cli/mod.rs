@@ -88,7 +88,7 @@ fn serve_sample(args: &Sample) -> ExitCode {
         return sample::idle();
     }
     let file = args.file.clone().unwrap_or_default();
-    sample::run(&sample::Options { port: args.port, file, calls: args.call.clone() })
+    sample::run(&sample::Options { host: args.host, port: args.port, file, calls: args.call.clone() })
 }
 
 async fn dispatch(cli: Cli, voice: &Voice) -> Result<Answer, Failure> {

@@ -286,7 +286,7 @@ impl Post {
 
     /// When the engine wants to be asked again although nothing is under way.
     fn wake(&self, state: &State, sockets: &Outside) -> Option<Stamp> {
-        let setup = Setup { tells: sockets.tells(), guard: sockets.guard() };
+        let setup = Setup { tells: sockets.tells(), guard: sockets.guard(), ..Setup::default() };
         engine::next(state, self.house.clock.now(), setup).wake
     }
 

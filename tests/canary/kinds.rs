@@ -126,8 +126,7 @@ impl Kind {
             let action = json!({"type": "forward", "forwardConfig": {"targetGroups": [
                 {"serviceName": "web", "servicePort": 80, "weight": 1},
             ]}});
-            ingress["metadata"]["annotations"] =
-                json!({"alb.ingress.kubernetes.io/actions.web": action.to_string()});
+            ingress["metadata"]["annotations"] = json!({"alb.ingress.kubernetes.io/actions.web": action.to_string()});
         }
         ingress
     }

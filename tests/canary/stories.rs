@@ -99,12 +99,13 @@ async fn a_replica_share_says_how_coarse_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_is_beside_stable_and_not_in_it() {
     let world = World::with(Kind::Gateway).await;
-    world.apply(&[crate::world::manifest(json!({
-        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-        "metadata": {"name": "web", "namespace": world.namespace},
-        "spec": {"minAvailable": 3, "selector": {"matchLabels": {"team": "shop"}}},
-    }))])
-    .await;
+    world
+        .apply(&[crate::world::manifest(json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+            "metadata": {"name": "web", "namespace": world.namespace},
+            "spec": {"minAvailable": 3, "selector": {"matchLabels": {"team": "shop"}}},
+        }))])
+        .await;
     world.bring_up(2).await.expect("it comes up");
     world.shift(2, "50%").await.expect("half");
     let budget = || async { world.get("poddisruptionbudgets.policy", "web").await.expect("a budget") };
@@ -133,7 +134,8 @@ async fn a_canary_is_beside_stable_and_not_in_it() {
 /// What stable reads and runs is what it was.
 async fn stable_is_untouched(world: &World, before: &Value) {
     let state = world.state().await;
-    for (kind, name) in [("deployments", "web"), ("configmaps", "settings"), ("configmaps", "same"), ("secrets", "key")] {
+    for (kind, name) in [("deployments", "web"), ("configmaps", "settings"), ("configmaps", "same"), ("secrets", "key")]
+    {
         assert_eq!(state[kind][name], before[kind][name], "{:?}: {kind} {name}", world.kind);
     }
 }

@@ -45,12 +45,15 @@ async fn look(
     let mut looks = 0;
     while !stop.load(Ordering::Relaxed) {
         let before = ready(cluster, &namespace).await;
-        let Some(route) = cluster.get("httproutes.gateway.networking.k8s.io", &namespace, "web").await else { continue };
+        let Some(route) = cluster.get("httproutes.gateway.networking.k8s.io", &namespace, "web").await else {
+            continue;
+        };
         let after = ready(cluster, &namespace).await;
         for backend in route["spec"]["rules"][1]["backendRefs"].as_array().into_iter().flatten() {
             let name = backend["name"].as_str().unwrap_or_default();
             let led = backend["weight"].as_u64().unwrap_or(1) > 0;
-            let nobody = |ready: &[(String, usize)]| !ready.iter().any(|(service, count)| service == name && *count > 0);
+            let nobody =
+                |ready: &[(String, usize)]| !ready.iter().any(|(service, count)| service == name && *count > 0);
             // Before and after: what changed in between says nothing.
             if led && nobody(&before) && nobody(&after) {
                 let what = format!("{name} with {} and {before:?}", route["spec"]["rules"][1]["backendRefs"]);
@@ -69,6 +72,8 @@ async fn ready(cluster: &Cluster, namespace: &str) -> Vec<(String, usize)> {
         endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true).count()
     };
     let slices = cluster.list("endpointslices", namespace, "").await;
-    let service = |slice: &Value| slice["metadata"]["labels"]["kubernetes.io/service-name"].as_str().unwrap_or_default().to_owned();
+    let service = |slice: &Value| {
+        slice["metadata"]["labels"]["kubernetes.io/service-name"].as_str().unwrap_or_default().to_owned()
+    };
     slices.iter().map(|slice| (service(slice), count(slice))).collect()
 }

@@ -55,6 +55,8 @@ pub enum Way {
     Forward,
     /// Back to what was good: a hand edit must not stand in the way, except one of the number of replicas.
     Back,
+    /// Over what was changed by hand: everything is as the release says afterwards.
+    Over,
 }
 
 /// What was written.
@@ -300,7 +302,7 @@ impl<'b, 'a> Run<'b, 'a> {
                 Err(error) => error,
             };
             let conflicts = conflicts_in(manifest, &error);
-            if !conflicts.is_empty() && !how.force && (self.way == Way::Back || self.stage.config.force()) {
+            if !conflicts.is_empty() && !how.force && (self.way != Way::Forward || self.stage.config.force()) {
                 how.force = true;
                 self.overrule(conflicts, &mut object);
                 continue;
@@ -319,7 +321,7 @@ impl<'b, 'a> Run<'b, 'a> {
     fn overrule(&self, conflicts: Vec<Conflict>, object: &mut Value) {
         let keeps = |conflict: &Conflict| self.way == Way::Back && conflict.field == ".spec.replicas";
         let (left, taken): (Vec<Conflict>, Vec<Conflict>) = conflicts.into_iter().partition(keeps);
-        if let (false, Some(spec)) = (left.is_empty(), object["spec"].as_object_mut()) {
+        if let (false, Some(spec)) = (left.is_empty(), object.get_mut("spec").and_then(Value::as_object_mut)) {
             spec.remove("replicas");
         }
         self.left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(left);

@@ -79,16 +79,21 @@ pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
     Ok(told(&pruned).unwrap_or_else(|| "there was nothing to take down".to_owned()))
 }
 
-/// Writes down what is about to be made, under our number, and begins to watch for a newer one.
-async fn announce(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<Guard, TargetError> {
+/// Raises the number in the inventory, which is made where it is missing.
+pub async fn claim(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<(), TargetError> {
     if stage.held.version.is_none() {
         own_namespace(stage, tree, rendered).await?;
     }
+    stage.held.keep().await
+}
+
+/// Writes down what is about to be made, under our number, and begins to watch for a newer one.
+async fn announce(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<Guard, TargetError> {
     for manifest in &rendered.manifests {
         stage.held.inventory.objects.want(&manifest.id);
     }
     stage.held.inventory.doing = Some(tree.clone());
-    stage.held.keep().await?;
+    claim(stage, tree, rendered).await?;
     Ok(Guard::over(&stage.held))
 }
 

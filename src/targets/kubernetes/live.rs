@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    KubernetesTarget,
+    KubernetesTarget, canary,
     inventory::{self, Inventory},
     order, rollout, stage,
 };
@@ -19,7 +19,7 @@ const ALL: usize = 10_000;
 impl KubernetesTarget {
     pub(super) async fn look(&self) -> Result<Live, TargetError> {
         let mut live = Live::default();
-        let mut trees = Vec::new();
+        let (mut trees, mut split) = (Vec::new(), canary::Seen::default());
         for (at, seat) in self.config.seats.iter().enumerate() {
             let cluster = self.cluster(at).await?;
             // Once for each connection: whoever only looks may look at what an act has checked.
@@ -34,12 +34,38 @@ impl KubernetesTarget {
             if let Some(doing) = &inventory.doing {
                 live.facts.insert(format!("{}unfinished", prefix(seat)), doing.to_string());
             }
-            for (name, value) in standing.glance(&watched(&inventory)).await.facts() {
+            let mut objects = watched(&inventory);
+            let canary = stage::canary_of(cluster, &self.config, seat, &self.site, inventory.fence);
+            if let Some(canary) = &canary {
+                let seen = canary.look().await?;
+                objects.extend(canary.deployments().into_iter().filter(|_| seen.tree.is_some()));
+                split = seen;
+            }
+            for (name, value) in standing.glance(&objects).await.facts() {
                 tell(&mut live.facts, seat, name, value);
             }
         }
         live.releases = shares(&trees);
+        tell_split(&mut live, split);
         Ok(live)
+    }
+}
+
+/// Who has the canary, and what is wrong with it or with the way to it.
+fn tell_split(live: &mut Live, split: canary::Seen) {
+    let share = split.share.hundredths();
+    if let Some(tree) = split.tree.filter(|tree| !live.releases.contains_key(tree)) {
+        for stable in live.releases.values_mut() {
+            *stable -= share.min(*stable);
+        }
+        live.releases.insert(tree, share);
+    }
+    for (name, sentences) in [("broken", split.broken), ("foreign", split.foreign)] {
+        let known = live.facts.remove(name).filter(|known| !known.is_empty());
+        let all: Vec<String> = known.into_iter().chain(sentences).collect();
+        if !all.is_empty() || name == "broken" {
+            live.facts.insert(name.to_owned(), all.join("; "));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One cluster and namespace in which an act is under way: the connection, checked; the inventory, held; and who acts.
 
 use super::{
+    canary::{self, Canary},
     config::{Config, Seat},
     inventory::{self, Held},
     manifest::Manifest,
@@ -42,6 +43,11 @@ impl<'a> Stage<'a> {
         self.say(format!("rendering release {}", tree.short()));
         let mut rendered = render::render(self.site, self.config, self.seat, tree).await?;
         self.complete(&mut rendered.manifests).await?;
+        // Users' weights and an autoscaler's numbers are not the release's to change.
+        canary::hold_replicas(&self.cluster, &self.seat.namespace, &mut rendered.manifests).await?;
+        if let Some(canary) = self.canary() {
+            canary.shape(&mut rendered.manifests).await?;
+        }
         Ok(rendered)
     }
 
@@ -49,6 +55,11 @@ impl<'a> Stage<'a> {
     pub async fn complete(&self, manifests: &mut [Manifest]) -> Result<(), TargetError> {
         scope::complete(&self.cluster, &self.seat.namespace, manifests).await?;
         super::manifest::check(manifests).map_err(|error| TargetError::Release(error.to_string()))
+    }
+
+    /// The canaries of this environment, where it has some.
+    pub fn canary(&self) -> Option<Canary<'_>> {
+        canary_of(&self.cluster, self.config, self.seat, self.site, self.held.fence)
     }
 
     /// Tells those who watch.
@@ -69,6 +80,18 @@ impl<'a> Stage<'a> {
         scope::mark(&mut object, &labels, &annotations);
         object
     }
+}
+
+/// The canaries of one place, for acts under this number.
+pub fn canary_of<'b>(
+    cluster: &'b Cluster,
+    config: &'b Config,
+    seat: &'b Seat,
+    site: &'b Site,
+    fence: u64,
+) -> Option<Canary<'b>> {
+    let (namespace, rollout, progress) = (seat.namespace.as_str(), config.rollout(), &site.progress);
+    Some(Canary { cluster, config: config.canary()?, namespace, fence, rollout, progress })
 }
 
 /// Refuses any cluster but the one that is meant.

@@ -207,12 +207,11 @@ impl Track {
         }
     }
 
-    /// Whether the canary's pods are to be in the stable Service, told apart in another way.
+    /// Whether the canary's pods are in the stable Service from their start, told apart by a subset.
     pub fn shares_service(&self) -> bool {
         match &self.router {
-            Router::Replicas => true,
             Router::Istio(istio) => istio.subsets.is_some(),
-            Router::Gateway(_) | Router::Nginx(_) | Router::Traefik(_) | Router::Generic(_) => false,
+            Router::Gateway(_) | Router::Nginx(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => false,
         }
     }
 }

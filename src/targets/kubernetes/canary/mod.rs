@@ -157,6 +157,11 @@ impl Canary<'_> {
         Ok(Stable::Untouched)
     }
 
+    /// The Deployments beside stable, whether or not they are there.
+    pub fn deployments(&self) -> Vec<ObjectId> {
+        self.stands().iter().map(Stand::canary_id).collect()
+    }
+
     /// What is there.
     pub async fn look(&self) -> Result<Seen, TargetError> {
         let mut seen = Seen::default();

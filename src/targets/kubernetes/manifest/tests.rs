@@ -58,7 +58,7 @@ fn faults_name_file_line_and_remedy() {
     let object = |rest: &str| format!("apiVersion: v1\nkind: Pod\n{rest}");
     let cases = [
         ("a: [1".to_owned(), "x.yaml:"),
-        ("kind: Pod\n\tname: x\n".to_owned(), "x.yaml:2: this is not YAML"),
+        ("kind: Pod\n\tname: x\n".to_owned(), "x.yaml:1: this is not YAML"),
         (
             "- a\n- b\n".to_owned(),
             "x.yaml:1: a manifest is a mapping with `apiVersion`, `kind` and `metadata`; this is a list",

@@ -1,0 +1,105 @@
+//! The acts where users move by share: a canary beside stable, and the whole release only at the end.
+
+use super::{
+    KubernetesTarget,
+    apply::Way,
+    canary::{Brought, Canary, Stable},
+    deploy,
+    render::Rendered,
+    stage::Stage,
+};
+use crate::{
+    model::{Release, Share},
+    targets::TargetError,
+};
+
+impl KubernetesTarget {
+    /// Gives the canary a share. Without a stable release beside which it could run, everybody gets the first one.
+    pub(super) async fn shift_share(
+        &self,
+        seat: usize,
+        release: &Release,
+        share: Share,
+        fence: u64,
+    ) -> Result<String, TargetError> {
+        let mut stage = self.stage(seat, fence).await?;
+        if stage.held.inventory.stands(&release.tree) {
+            return Ok(format!("everybody is on release {} already", release.tree.short()));
+        }
+        let rendered = stage.render(&release.tree).await?;
+        if !runs_beside(&stage, release).await? {
+            return deploy::whole(&mut stage, &release.tree, &rendered, Way::Forward).await;
+        }
+        deploy::claim(&mut stage, &release.tree, &rendered).await?;
+        canary(&stage)?.shift(release, &rendered.manifests, share).await
+    }
+
+    /// All users back on stable; where the release has reached stable too, what was good is applied first.
+    pub(super) async fn share_back(
+        &self,
+        seat: usize,
+        from: &Release,
+        to: &Release,
+        fence: u64,
+    ) -> Result<String, TargetError> {
+        let mut stage = self.stage(seat, fence).await?;
+        let untouched = from.tree == to.tree || canary(&stage)?.stable_after(&from.tree).await? == Stable::Untouched;
+        let mut notes = Vec::new();
+        if stage.held.inventory.stands(&to.tree) && untouched {
+            stage.held.inventory.candidate = None;
+            stage.held.keep().await?;
+        } else {
+            let rendered = stage.render(&to.tree).await?;
+            notes.push(deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await?);
+        }
+        notes.push(canary(&stage)?.hand_back(Some(from)).await?);
+        notes.retain(|note| !note.is_empty());
+        Ok(notes.join("; "))
+    }
+
+    /// Stable gets the release while the canary carries the users; then they go to stable, and the canary goes.
+    pub(super) async fn settle_share(&self, seat: usize, keep: &Release, fence: u64) -> Result<String, TargetError> {
+        let mut stage = self.stage(seat, fence).await?;
+        let mut notes = Vec::new();
+        stage.held.keep().await?;
+        if !stage.held.inventory.stands(&keep.tree) {
+            notes.push(canary(&stage)?.hold(keep).await?);
+            let rendered = stage.render(&keep.tree).await?;
+            notes.push(deploy::whole(&mut stage, &keep.tree, &rendered, Way::Forward).await?);
+        }
+        notes.push(canary(&stage)?.hand_back(None).await?);
+        notes.retain(|note| !note.is_empty());
+        Ok(if notes.is_empty() { "nothing to take down".to_owned() } else { notes.join("; ") })
+    }
+}
+
+/// Brings the canary up, with no users on it.
+pub async fn bring_up(stage: &mut Stage<'_>, release: &Release, rendered: &Rendered) -> Result<String, TargetError> {
+    stage.held.inventory.candidate = Some(release.tree.clone());
+    deploy::claim(stage, &release.tree, rendered).await?;
+    match canary(stage)?.bring_up(release, &rendered.manifests).await? {
+        Brought::Beside(note) | Brought::Alone(note) => Ok(note),
+    }
+}
+
+/// Takes the canary down with everything else.
+pub async fn take_down(stage: &Stage<'_>) -> Result<(), TargetError> {
+    let Some(canary) = stage.canary() else { return Ok(()) };
+    match canary.look().await?.tree {
+        Some(_) => canary.hand_back(None).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Whether another release is stable, or was and is to be gone back to; a stable Deployment that someone deleted is an error
+/// later, and never a reason to give everybody the candidate.
+async fn runs_beside(stage: &Stage<'_>, release: &Release) -> Result<bool, TargetError> {
+    match &stage.held.inventory.stable {
+        Some(stable) => Ok(*stable != release.tree),
+        None => Ok(canary(stage)?.stable_after(&release.tree).await? == Stable::Untouched),
+    }
+}
+
+fn canary<'b>(stage: &'b Stage<'_>) -> Result<Canary<'b>, TargetError> {
+    stage.canary().ok_or_else(|| super::refusals::world("the target has no `canary`"))
+}
