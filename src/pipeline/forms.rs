@@ -273,7 +273,7 @@ pub(super) struct WatchForm {
 pub(super) struct DriftEvery {
     /// From one look to the next. Default: `1m`.
     every: Option<Span>,
-    /// Names of gates that look on, too: what they find bad is drift. Such as one of kind `version`.
+    /// Names of gates that look on, too: what they find bad is drift. Such as an `http` gate that asks a service which version it is.
     gates: Option<Vec<String>>,
 }
 

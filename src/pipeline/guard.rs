@@ -48,7 +48,7 @@ fn looking(node: &Node, gates: &mut Gates, shared: &Shared<'_>) -> Vec<GateName>
     let silent = names.iter().find(|name| gates.specs.get(*name).is_some_and(|spec| spec.rule.needs_no_look()));
     if let Some(name) = silent {
         let fault = node.fault(format!("gate `{name}` looks at nothing, so that it cannot see drift"));
-        shared.faults.add(fault.help("name gates of a kind that looks, such as `version` or `http`"));
+        shared.faults.add(fault.help("name gates of a kind that looks, such as `http`"));
     }
     names
 }
