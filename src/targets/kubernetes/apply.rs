@@ -174,7 +174,7 @@ fn try_one<'b>(
 ) -> BoxFuture<'b, Result<Applied, Refused>> {
     Box::pin(async move {
         let object = stage.mark(manifest, tree);
-        let how = How { dry_run: true, strict: true, force: stage.config.force() };
+        let mut how = How { dry_run: true, strict: true, force: stage.config.force() };
         let mut patience = Patience::default();
         loop {
             let error = match stage.cluster.apply(&manifest.id, &object, MANAGER, how).await {
@@ -183,6 +183,10 @@ fn try_one<'b>(
                 Err(error) => error,
             };
             let conflicts = conflicts_in(manifest, &error);
+            if conflicts::are_ours(&conflicts) && !how.force {
+                how.force = true;
+                continue;
+            }
             if !conflicts.is_empty() {
                 return Err(Refused::Conflicts(conflicts));
             }
@@ -300,6 +304,10 @@ impl<'b, 'a> Run<'b, 'a> {
                 Err(error) => error,
             };
             let conflicts = conflicts_in(manifest, &error);
+            if conflicts::are_ours(&conflicts) && !how.force {
+                how.force = true;
+                continue;
+            }
             if !conflicts.is_empty() && !how.force && (self.way == Way::Back || self.stage.config.force()) {
                 how.force = true;
                 self.overrule(conflicts, &mut object);
