@@ -83,6 +83,7 @@ async fn stories(asked: &Asked) -> Vec<Measured> {
             cluster::programs::say(&format!("{name}: SKIPPED from here on: {why}"));
         }
         drop(tool);
+        cluster::programs::say(&serde_json::to_string(&measured).unwrap_or_default());
         // What is left running would be load for the next.
         let _ = cluster.try_kubectl(&["delete", "namespace", &site.namespace, "--wait=false"]).await;
         all.push(measured);

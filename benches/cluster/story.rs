@@ -44,7 +44,7 @@ pub struct Measured {
 
 /// What is tried: the fake kubelet takes what a pod does from its tag.
 pub const BAD: [(&str, &str); 3] =
-    [("crash loop", "2.0.0-crash"), ("image-pull failure", "2.0.0-nopull"), ("never ready", "2.0.0-unready")];
+    [("crash loop", "2.0.0-crash"), ("image-pull failure", "2.0.0-pull"), ("never ready", "2.0.0-never")];
 const FIRST: &str = "1.0.0";
 const SECOND: &str = "1.1.0";
 const THIRD: &str = "1.2.0";

@@ -70,7 +70,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// What is worth a look in the morning; `PITON_LOG=debug` tells more.
 fn log_to_stderr(unless_said: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PITON_LOG").unwrap_or_else(|_| unless_said.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).with_target(false).init();
 }
 
 fn usage(error: &clap::Error) -> ExitCode {

@@ -21,7 +21,10 @@ use tokio_tungstenite::{
     },
 };
 
-use super::process::Redaction;
+use super::{
+    process::Redaction,
+    secrets::{self, SecretError},
+};
 use crate::model::Span;
 
 /// What is read of a body unless the caller says otherwise.
@@ -35,11 +38,12 @@ const REDIRECTS_MAX: usize = 10;
 pub struct Secret(String);
 
 impl Secret {
-    /// Reads it from our own environment; the error names the variable.
+    /// Reads it from our own environment or from its file; the error names the variable.
     pub fn from_variable(name: &str) -> Result<Secret, HttpError> {
-        match std::env::var(name) {
+        match secrets::value(name) {
             Ok(value) if !value.trim().is_empty() => Ok(Secret(value.trim().to_owned())),
-            _ => Err(HttpError::Secret { variable: name.to_owned() }),
+            Ok(_) | Err(SecretError::Missing(_)) => Err(HttpError::Secret { variable: name.to_owned() }),
+            Err(error @ SecretError::Unread { .. }) => Err(HttpError::SecretFile(error)),
         }
     }
 
@@ -110,6 +114,8 @@ pub enum HttpError {
     Header { name: String },
     #[error("the environment variable `{variable}` is not set")]
     Secret { variable: String },
+    #[error(transparent)]
+    SecretFile(SecretError),
     #[error("cannot make an HTTP client")]
     Client {
         #[source]
@@ -138,6 +144,7 @@ impl HttpError {
             HttpError::Url { .. }
             | HttpError::Header { .. }
             | HttpError::Secret { .. }
+            | HttpError::SecretFile(_)
             | HttpError::Client { .. }
             | HttpError::Name { .. } => true,
             HttpError::Tls { ours, .. } => *ours,

@@ -20,6 +20,7 @@ use tokio::{
     process::{Child, Command},
 };
 
+use super::secrets;
 use crate::model::Span;
 
 /// A program and its arguments, as a pipeline file names them; never empty.
@@ -57,7 +58,7 @@ pub struct Program {
     pub dir: Option<PathBuf>,
     /// Added to the clean environment.
     pub env: BTreeMap<String, String>,
-    /// Variables taken over from our own environment, when set there. Their values are secrets: they are taken out of
+    /// Variables taken over from our own environment or their files, when set there. Their values are secrets: they are taken out of
     /// the output.
     pub secrets: Vec<String>,
     /// Our own whole environment instead of a clean one; for `git`, which needs the runner's credentials.
@@ -228,7 +229,7 @@ impl Program {
         if !self.inherit_env {
             command.env_clear();
             command.envs(kept_environment());
-            command.envs(self.secrets.iter().filter_map(|name| Some((name, std::env::var(name).ok()?))));
+            command.envs(self.secrets.iter().filter_map(|name| Some((name, secrets::value(name).ok()?))));
         }
         command.envs(&self.env).process_group(0).kill_on_drop(true);
         command.spawn().map_err(|source| ProcessError::Start { program: program.clone(), source })
@@ -307,7 +308,7 @@ const SECRET_LENGTH_MIN: usize = 4;
 impl Redaction {
     /// Hides the values that these environment variables have.
     pub fn of_variables(names: &[String]) -> Redaction {
-        Redaction::of_values(names.iter().filter_map(|name| std::env::var(name).ok()))
+        Redaction::of_values(names.iter().filter_map(|name| secrets::value(name).ok()))
     }
 
     pub fn of_values(values: impl IntoIterator<Item = String>) -> Redaction {

@@ -1,9 +1,9 @@
-//! Watches a runner at work: counts what happens, says what people would tell each other, and sees to it that nothing is
-//! begun by one who leads no more.
+//! Watches a runner at work: counts what happens, says what people would tell each other, and sees to it that nothing
+//! is begun by one who leads no more.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{house::House, metrics::Place};
+use super::{events::Announcement, house::House, metrics::Place};
 use crate::{
     engine::{Next, State},
     ledger::{Appended, describe},
@@ -46,14 +46,20 @@ impl Eyes {
     }
 
     /// A page that was written without a runner.
-    pub fn began(&self, what: &str) {
-        tracing::info!(pipeline = self.place.pipeline, environment = self.place.environment, "begins {what}");
+    pub fn began(&self, attempt: u64, what: &str) {
+        self.announce(attempt, "Started", false, what.to_owned());
+        tracing::info!(pipeline = self.place.pipeline, environment = self.place.environment, "begins: {what}");
     }
 
     /// Where the environment stands, for the metrics.
     pub fn stands(&self, state: &State) {
         let step = state.attempt.as_ref().map_or(0, |attempt| attempt.step + 1);
         self.house.metrics.standing(&self.place, step, state.stuck.is_some());
+    }
+
+    fn announce(&self, attempt: u64, reason: &'static str, warning: bool, note: String) {
+        let place = self.place.clone();
+        self.house.announcer.announce(Announcement { place, attempt, reason, warning, note });
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
@@ -72,10 +78,19 @@ impl Eyes {
                     metrics.went_back(at, event.at.since(since));
                 }
             }
-            What::Promoted { attempt } => self.end(*attempt, event.at, "promoted"),
-            What::RolledBack { attempt } => self.end(*attempt, event.at, "rolled_back"),
+            What::Promoted { attempt } => {
+                self.end(*attempt, event.at, "promoted");
+                self.announce(attempt.0, "Promoted", false, one_line(event));
+            }
+            What::RolledBack { attempt } => {
+                self.end(*attempt, event.at, "rolled_back");
+                self.announce(attempt.0, "RolledBack", true, one_line(event));
+            }
             What::Refused { attempt, .. } => self.end(*attempt, event.at, "refused"),
-            What::Stuck { attempt, .. } => self.end(*attempt, event.at, "stuck"),
+            What::Stuck { attempt, .. } => {
+                self.end(*attempt, event.at, "stuck");
+                self.announce(attempt.0, "Stuck", true, one_line(event));
+            }
             What::Pinned { .. }
             | What::Unpinned { .. }
             | What::Quarantined { .. }

@@ -96,11 +96,8 @@ impl Follower {
             tokio::select! {
                 biased;
                 () = self.house.stop.cancelled() => {}
-                changed = standing.changed() => {
-                    if changed.is_err() {
-                        break;
-                    }
-                }
+                // Without an election it never changes.
+                Ok(()) = standing.changed() => {}
                 _ = nudges.recv() => {
                     // Several pushes make one look.
                     while nudges.try_recv().is_ok() {}

@@ -11,8 +11,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    events::Announcer,
     lease::{Hold, Standing},
     metrics::Metrics,
+    traces::Traces,
 };
 use crate::{
     clients::clock::SystemClock,
@@ -41,6 +43,8 @@ pub struct House {
     pub hold: Hold,
     pub standing: watch::Receiver<Standing>,
     pub metrics: Metrics,
+    pub announcer: Announcer,
+    pub traces: Option<Traces>,
     pub planning: Semaphore,
     /// Cancelled when we are asked to leave.
     pub stop: CancellationToken,
@@ -67,12 +71,14 @@ pub struct Ground {
     pub hold: Hold,
     pub standing: watch::Receiver<Standing>,
     pub metrics: Metrics,
+    pub announcer: Announcer,
+    pub traces: Option<Traces>,
     pub stop: CancellationToken,
 }
 
 impl House {
     pub fn new(ground: Ground, followed: impl IntoIterator<Item = FollowName>) -> Arc<House> {
-        let Ground { state_dir, program, me, poll, pace, hold, standing, metrics, stop } = ground;
+        let Ground { state_dir, program, me, poll, pace, hold, standing, metrics, announcer, traces, stop } = ground;
         let pulse = || Pulse { at: Instant::now(), ready: false, wrong: Vec::new() };
         Arc::new(House {
             state_dir,
@@ -84,6 +90,8 @@ impl House {
             hold,
             standing,
             metrics,
+            announcer,
+            traces,
             planning: Semaphore::new(PLANS_AT_ONCE),
             stop,
             pulses: Mutex::new(followed.into_iter().map(|name| (name, pulse())).collect()),

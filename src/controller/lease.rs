@@ -1,5 +1,5 @@
-//! Leader election over a Kubernetes Lease. Clocks of other machines are never believed: a lease that has not changed for
-//! its length, by our own steady clock, is free. Who cannot renew in time leads no more, and the program ends.
+//! Leader election over a Kubernetes Lease. Clocks of other machines are never believed: a lease that has not changed
+//! for its length, by our own steady clock, is free. Who cannot renew in time leads no more, and the program ends.
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::Metrics;
 use crate::{
     clients::kube::{Cluster, KubeError},
     commands::{FollowName, LeaseName},
@@ -91,6 +92,7 @@ pub struct Election {
     term: Option<Term>,
     looks: BTreeMap<String, String>,
     to_look: mpsc::Sender<String>,
+    metrics: Metrics,
 }
 
 enum Round {
@@ -139,16 +141,18 @@ impl Election {
         times: LeaseTimes,
         hold: Hold,
         to_look: mpsc::Sender<String>,
+        metrics: Metrics,
     ) -> Election {
         let api = Api::namespaced(cluster.client.clone(), &name.namespace);
         let (ours, seen, term, looks) = (None, None, None, BTreeMap::new());
-        Election { api, name, identity, times, hold, ours, seen, term, looks, to_look }
+        Election { api, name, identity, times, hold, ours, seen, term, looks, to_look, metrics }
     }
 
     /// Takes part until the term is lost, or until `resign`, which lets the Lease go.
     pub async fn run(mut self, standing: watch::Sender<Standing>, resign: CancellationToken) {
         loop {
             let sent = Instant::now();
+            self.metrics.asked_cluster("lease");
             let round = tokio::time::timeout(self.patience(), self.once()).await;
             match round {
                 Ok(Ok(Round::Ours(term))) => self.won(sent, term, &standing),

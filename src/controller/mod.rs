@@ -2,6 +2,7 @@
 
 mod checked;
 mod clone;
+mod events;
 mod eyes;
 mod follower;
 mod hook;
@@ -12,6 +13,7 @@ mod metrics;
 mod pace;
 mod pipelines;
 mod post;
+mod traces;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -22,10 +24,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use events::Announcer;
 use follower::Follower;
 use house::{Ground, House};
 use lease::{Election, Hold, LeaseTimes, Standing, Term};
 use metrics::Metrics;
+use traces::Traces;
 
 pub use house::LOST;
 
@@ -89,10 +93,12 @@ pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), Serve
     let counted = metrics.clone();
     git::observe(move |operation, took, succeeded| counted.ran_git(operation, took, succeeded));
     let resign = CancellationToken::new();
-    let candidate = Candidate::new(args, &me.nonce).await?;
+    let candidate = Candidate::new(args, &me.nonce, &metrics).await?;
+    let (announcer, traces) = (candidate.announcer(&metrics), Traces::from_surroundings());
     let (standing, hold) = (candidate.standing.clone(), candidate.hold.clone());
     let pace = PollPace { others: args.others, ..PollPace::default() };
-    let ground = Ground { state_dir, program, me, poll: args.poll, pace, hold, standing, metrics, stop };
+    let ground =
+        Ground { state_dir, program, me, poll: args.poll, pace, hold, standing, metrics, announcer, traces, stop };
     let house = House::new(ground, args.follow.iter().map(|follow| follow.name.clone()));
     let mut outside = JoinSet::new();
     let (nudges, followers) = followers(args, &house);
@@ -105,6 +111,10 @@ pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), Serve
     });
     let ended = until_the_end(args, &house, followers).await;
     served.abort();
+    if let Some(traces) = house.traces.clone() {
+        // It blocks: not on a thread that others need.
+        let _ = tokio::task::spawn_blocking(move || traces.flush()).await;
+    }
     if ended.is_ok() {
         resign.cancel();
         while outside.join_next().await.is_some() {}
@@ -173,11 +183,21 @@ async fn until_the_end(args: &Serve, house: &House, mut followers: JoinSet<()>) 
 struct Candidate {
     hold: Hold,
     standing: watch::Receiver<Standing>,
-    election: Option<(Cluster, LeaseName, LeaseTimes, String, watch::Sender<Standing>)>,
+    election: Option<Campaign>,
+}
+
+struct Campaign {
+    cluster: Cluster,
+    name: LeaseName,
+    times: LeaseTimes,
+    replica: String,
+    nonce: String,
+    standing: watch::Sender<Standing>,
+    metrics: Metrics,
 }
 
 impl Candidate {
-    async fn new(args: &Serve, nonce: &str) -> Result<Candidate, ServeError> {
+    async fn new(args: &Serve, nonce: &str, metrics: &Metrics) -> Result<Candidate, ServeError> {
         let Some(name) = args.lease.clone() else {
             let (sender, standing) = watch::channel(Standing::Leading(Term::default()));
             drop(sender);
@@ -186,9 +206,15 @@ impl Candidate {
         let cluster = Cluster::connect(&Place { kubeconfig: args.kubeconfig.clone(), context: None }).await?;
         let (sender, standing) = watch::channel(Standing::Unknown("the Lease was not looked at yet".to_owned()));
         let (duration, deadline, retry) = (args.lease_duration, args.lease_deadline, args.lease_retry);
-        let identity = format!("{}_{nonce}", replica(args));
         let times = LeaseTimes { duration, deadline, retry };
-        Ok(Candidate { hold: Hold::not_yet(), standing, election: Some((cluster, name, times, identity, sender)) })
+        let (replica, nonce, metrics) = (replica(args), nonce.to_owned(), metrics.clone());
+        let campaign = Campaign { cluster, name, times, replica, nonce, standing: sender, metrics };
+        Ok(Candidate { hold: Hold::not_yet(), standing, election: Some(campaign) })
+    }
+
+    fn announcer(&self, metrics: &Metrics) -> Announcer {
+        let start = |c: &Campaign| Announcer::start(&c.cluster, &c.name, c.replica.clone(), metrics.clone());
+        self.election.as_ref().map_or_else(Announcer::default, start)
     }
 
     /// Takes part; gives where a standby's webhooks go.
@@ -198,9 +224,10 @@ impl Candidate {
         nudges: Nudges,
         resign: CancellationToken,
     ) -> Option<mpsc::Sender<FollowName>> {
-        let (cluster, name, times, identity, standing) = self.election?;
+        let Campaign { cluster, name, times, replica, nonce, standing, metrics } = self.election?;
+        let identity = format!("{replica}_{nonce}");
         let (heard, mut looks) = mpsc::channel::<String>(NUDGES_MAX);
-        let election = Election::new(&cluster, name.clone(), identity, times, self.hold, heard);
+        let election = Election::new(&cluster, name.clone(), identity, times, self.hold, heard, metrics);
         tasks.spawn(election.run(standing, resign));
         let (to_leader, mut told) = mpsc::channel::<FollowName>(NUDGES_MAX);
         // These two end with the program, or when nobody speaks to them any more.

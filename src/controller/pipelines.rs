@@ -53,10 +53,6 @@ struct LedgerKey {
 }
 
 impl Pipelines {
-    pub fn files(&self) -> impl Iterator<Item = (&String, &File)> {
-        self.files.iter()
-    }
-
     /// The pipelines as far as they can be read, each with whether its file can be read as it is.
     pub fn known(&self) -> impl Iterator<Item = (&String, &Known, bool)> {
         self.files.iter().filter_map(|(name, file)| Some((name, file.good.as_ref()?, file.fault.is_none())))

@@ -1,5 +1,5 @@
-//! One light task per environment: begins the next step when there is one, carries on what is under way, keeps the watch, and
-//! sleeps until there is news. What goes wrong in one of them touches no other.
+//! One light task per environment: begins the next step when there is one, carries on what is under way, keeps the
+//! watch, and sleeps until there is news. What goes wrong in one of them touches no other.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -18,16 +18,19 @@ use crate::{
     clients::clock::Clock,
     engine::{self, LeaseTaken, Setup, State},
     ledger::{GitLedger, Ledger, LedgerError, Opened, Repository},
-    model::{EnvironmentName, Stamp},
+    model::{EnvironmentName, Event, Stamp},
     pipeline::{Environment, Pipeline},
     planner::Planned,
     rack::{self, Files, Outside, SocketsError, StepError},
+    report,
     runner::{Goal, Outcome, Runner, RunnerError, Sockets},
     targets::{Progress, Site},
 };
 
 /// Ends of pins, freezes and windows bring no news: the plan is made again at least so often.
 const RECHECK: Duration = Duration::from_secs(300);
+/// Pages that are read back for a trace: the longest promotions are not traced.
+const TRACED_PAGES_MAX: usize = 1_000;
 /// From one look at a lease that another runner holds to the next.
 const TAKEN_PAUSE: Duration = Duration::from_secs(10);
 
@@ -224,7 +227,7 @@ impl Post {
         let by = self.house.me.actor.clone();
         // Where somebody was faster, what they began is what is carried on.
         if rack::begin(ledger, &self.name, opened, plan, by, self.house.clock.now()).await? == rack::Begun::Yes {
-            self.eyes.began(&headline);
+            self.eyes.began(opened.state.attempts + 1, &headline);
         }
         Ok(true)
     }
@@ -255,6 +258,7 @@ impl Post {
             Goal::Ended { .. } | Goal::Due => run.await?,
         };
         self.eyes.stands(&state);
+        self.trace(orders, ledger).await;
         Ok(match outcome {
             Outcome::Taken(taken) => self.leave_it_to(&taken),
             Outcome::Waiting { wake, .. } => Rest::News { wake },
@@ -263,6 +267,21 @@ impl Post {
             Outcome::Ended if goal == Goal::Due => Rest::News { wake: self.wake(&state, &sockets) },
             Outcome::Ended => Rest::No,
         })
+    }
+
+    /// Sends the traces of what has ended. What cannot be read again is not sent.
+    async fn trace(&self, orders: &Orders, ledger: &dyn Ledger) {
+        let ended = self.eyes.ended();
+        let Some(traces) = self.house.traces.as_ref().filter(|_| !ended.is_empty()) else { return };
+        let Ok(pages) = ledger.pages(&self.name, None, TRACED_PAGES_MAX).await else { return };
+        let events: Vec<Event> = pages.into_iter().rev().flat_map(|page| page.events).collect();
+        for attempt in ended {
+            // Events before the first known start belong to attempts whose number is not known yet.
+            let spans = report::spans(&orders.pipeline.name, &self.name, &events, attempt);
+            let key =
+                spans.first().map(|root| format!("{}/{}/{attempt}/{}", self.place.pipeline, self.name, root.from));
+            traces.send(&key.unwrap_or_default(), &spans);
+        }
     }
 
     /// When the engine wants to be asked again although nothing is under way.

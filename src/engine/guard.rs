@@ -120,7 +120,7 @@ pub(super) fn stand(state: &State, now: Stamp, guard: Guard, next: &mut Next) {
 pub(super) fn preflight(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &mut Next) -> Sound {
     let drift = no_drift(state, attempt, now, guard, next);
     let way_back = match (&attempt.plan.back, guard.way_back) {
-        (Some(back), Some(_)) => proven(state, attempt, back, attempt.started, now, next),
+        (Some(back), Some(_)) => proven(state, attempt, back, attempt.started, now, guard, next),
         (None, _) | (_, None) => Sound::Yes,
     };
     match (drift, way_back) {
@@ -136,7 +136,7 @@ pub(super) fn before_good(state: &State, attempt: &Attempt, now: Stamp, guard: G
         return Sound::Yes;
     }
     let since = attempt.touched.unwrap_or(attempt.started);
-    proven(state, attempt, &attempt.plan.release, since, now, next)
+    proven(state, attempt, &attempt.plan.release, since, now, guard, next)
 }
 
 fn no_drift(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &mut Next) -> Sound {
@@ -162,7 +162,15 @@ fn no_drift(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &m
 }
 
 /// Whether there was proof since then that the release can be deployed again.
-fn proven(state: &State, attempt: &Attempt, release: &Release, since: Stamp, now: Stamp, next: &mut Next) -> Sound {
+fn proven(
+    state: &State,
+    attempt: &Attempt,
+    release: &Release,
+    since: Stamp,
+    now: Stamp,
+    guard: Guard,
+    next: &mut Next,
+) -> Sound {
     if attempt.way_back_waived.is_some() {
         return Sound::Yes;
     }
@@ -172,6 +180,9 @@ fn proven(state: &State, attempt: &Attempt, release: &Release, since: Stamp, now
         return Sound::Yes;
     }
     let fresh = known.looked.filter(|at| *at >= since);
+    if fresh.is_some() && known.obstacles.is_empty() && !guard.blind_holds {
+        return Sound::Yes;
+    }
     let due = fresh.map_or(since, |looked| again(looked, HELD_PACE, now));
     look(due, Effect::Rehearse { release: release.clone() }, now, next);
     if fresh.is_none() {

@@ -139,6 +139,8 @@ pub struct Rehearsal {
 pub struct Guard {
     pub drift: Option<Span>,
     pub way_back: Option<Span>,
+    /// A way back that cannot be looked at holds a promotion up, too: as long as a blind gate may.
+    pub blind_holds: bool,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod ci;
 mod fold;
+mod spans;
 mod spark;
 mod standing;
 mod summary;
@@ -18,6 +19,7 @@ use crate::model::{
 };
 
 pub use fold::story;
+pub use spans::{TraceSpan, spans};
 pub use spark::sparkline;
 pub use standing::standing;
 pub use summary::{SUMMARY_BYTES_MAX, summary_markdown};

@@ -57,12 +57,10 @@ impl World {
         let log = self.log().display().to_string();
         let line = |what: &str| {
             format!(
-                "[sh, -c, 'echo {what} $PITON_ENVIRONMENT $PITON_VERSION_WEB ${{PITON_SHARE:-all}} $PITON_FENCE $PPID \
+                "[sh, -c, 'echo {what} $PITON_ENVIRONMENT $PITON_VERSION_WEB s$PITON_SHARE $PITON_FENCE $PPID \
                  >> {log}']"
             )
         };
-        // In the commands of the target `${…}` is piton's own.
-        let line = |what: &str| line(what).replace("${PITON_SHARE:-all}", "$PITON_SHARE");
         format!(
             "name: {name}
 components:
@@ -171,7 +169,7 @@ fn act(line: &str) -> Act {
         what: what.to_owned(),
         environment: environment.to_owned(),
         version: version.to_owned(),
-        share: share.to_owned(),
+        share: share.trim_start_matches('s').to_owned(),
         fence: fence.parse().expect("a number"),
         pid: pid.parse().expect("a number"),
     }

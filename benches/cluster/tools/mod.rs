@@ -4,6 +4,7 @@ pub mod argo;
 pub mod flagger;
 mod helm;
 mod kubectl;
+mod piton;
 
 use std::{
     path::{Path, PathBuf},
@@ -68,6 +69,8 @@ type Make = fn(Site) -> Box<dyn Tool>;
 
 /// Every tool, ours first.
 pub const ALL: &[(&str, Make)] = &[
+    ("piton", piton::rolling),
+    ("piton-canary", piton::canary),
     ("helm3", helm::three),
     ("helm4", helm::four),
     ("kubectl", kubectl::make),
@@ -213,6 +216,11 @@ spec:
 ",
         image(tag)
     )
+}
+
+/// The service alone.
+pub fn service() -> &'static str {
+    SERVICE.trim_start_matches("---\n")
 }
 
 pub const SERVICE: &str = "---

@@ -9,6 +9,7 @@ use crate::{
     clients::{
         git::GitError,
         process::{ProcessError, Program},
+        secrets,
     },
     model::Span,
 };
@@ -47,7 +48,9 @@ pub enum SignError {
 
 /// Signs the bytes of a commit with the ssh key whose file this environment variable names.
 pub async fn sign(variable: &str, commit: &[u8]) -> Result<String, SignError> {
-    let key = std::env::var(variable).map_err(|_| SignError::NoKey(variable.to_owned()))?;
+    // A mounted secret holds the key itself: its file is the one that is meant.
+    let mounted = || secrets::file_of(variable).map(|file| file.display().to_string());
+    let key = std::env::var(variable).ok().or_else(mounted).ok_or_else(|| SignError::NoKey(variable.to_owned()))?;
     let mut program = Program::new(["ssh-keygen", "-Y", "sign", "-n", "git", "-q", "-f", &key], SIGN_TIMEOUT);
     // A key with a passphrase cannot be asked for here; the agent may hold it.
     program.env.insert("SSH_ASKPASS_REQUIRE".to_owned(), "never".to_owned());

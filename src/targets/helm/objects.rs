@@ -103,15 +103,19 @@ async fn refusal(cluster: &Cluster, object: &Value, namespace: &str) -> Result<O
     let parameters = PatchParams { dry_run: true, ..PatchParams::apply(REHEARSER).force() };
     match api.patch(&id.name, &parameters, &Patch::Apply(object)).await.map_err(KubeError::from) {
         Ok(_) => Ok(None),
-        // 403 and 422 are validation, admission, quota; 400 is a webhook's. Others, such as a namespace that is made only
-        // by the deploy or a list with the same key twice, are no refusal of what Helm does.
         Err(error) => match error.code() {
-            Some(403 | 422) => Ok(Some(format!("{id}: {error}"))),
-            Some(400) if error.to_string().contains("admission webhook") => Ok(Some(format!("{id}: {error}"))),
+            Some(code) if is_refusal(code, &error.to_string()) => Ok(Some(format!("{id}: {error}"))),
             Some(_) => Ok(None),
             None => Err(error),
         },
     }
+}
+
+/// Whether Helm, too, would be refused: by validation, admission or quota, for a wrong type. Others are not, such as a
+/// namespace that only the deploy makes, or a list that has the same key twice.
+fn is_refusal(code: u16, said: &str) -> bool {
+    let wrong_type = said.contains("failed to create typed patch object") && said.contains(": expected ");
+    matches!(code, 403 | 422) || said.contains("admission webhook") || wrong_type
 }
 
 /// Deletes these objects where they belong to this release: not what Helm is told to keep, and never a kind, a namespace or

@@ -55,6 +55,8 @@ pub enum Way {
     Forward,
     /// Back to what was good: a hand edit must not stand in the way, except one of the number of replicas.
     Back,
+    /// Over what was changed by hand: everything is as the release says afterwards.
+    Over,
 }
 
 /// What was written.
@@ -308,7 +310,7 @@ impl<'b, 'a> Run<'b, 'a> {
                 how.force = true;
                 continue;
             }
-            if !conflicts.is_empty() && !how.force && (self.way == Way::Back || self.stage.config.force()) {
+            if !conflicts.is_empty() && !how.force && (self.way != Way::Forward || self.stage.config.force()) {
                 how.force = true;
                 self.overrule(conflicts, &mut object);
                 continue;

@@ -8,11 +8,13 @@ mod deploy;
 pub mod drift;
 mod fence;
 mod glob;
+mod guard;
 pub mod health;
 pub mod inventory;
 mod live;
 pub mod manifest;
 mod order;
+pub mod proof;
 mod prune;
 mod refusals;
 pub mod render;
@@ -28,7 +30,7 @@ use tokio::sync::OnceCell;
 
 pub use self::config::{Config, Seat};
 use self::{apply::Way, refusals::world, stage::Stage};
-use super::{Act, Done, Entry, Live, Site, Target, TargetError};
+use super::{Act, Difference, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError};
 use crate::{
     clients::kube::Cluster,
     model::{Portion, Release},
@@ -65,6 +67,11 @@ Then namespaces, CRDs (until they are served), rules and accounts, ConfigMaps an
 webhooks are applied in this order, server-side, as field manager `piton`. A field that someone else has set to another value is named,
 with its manager, and nothing is applied, unless `force: true` takes such fields over. On the way back all fields are taken, and
 named, except `spec.replicas`, which may be what keeps the service up.
+
+Drift is what applying the release again would change (fields that it sets, with the manager that changed them and when), objects that are
+missing, and workloads whose pods are not all this release's, or run two images under one tag. Values of Secrets are never shown. Before a
+release becomes the way back, and every day, its images are looked up in their registries (with the logins of `docker login`) and its
+objects are tried.
 
 The ConfigMap `piton-ENVIRONMENT` lists what piton made. `prune` deletes what an earlier release made and this one lacks: only what
 piton made itself, what is still labelled as its own, and never a namespace, CRD or volume claim unless `prune_also` names that kind.
@@ -136,6 +143,10 @@ impl KubernetesTarget {
             Act::Shift { to, .. } => Err(world(format!(
                 "cannot move {to} of the users: without a `canary` the target moves all of them at once"
             ))),
+            // Back to where it is: what was changed by hand is written over.
+            Act::Retreat { from, to: Some(to) } if from.tree == to.tree => {
+                self.everywhere(|seat| self.go_over(seat, to, fence)).await
+            }
             Act::Retreat { from, to: Some(to) } if self.config.canary().is_some() => {
                 self.everywhere(|seat| self.share_back(seat, from, to, fence)).await
             }
@@ -224,6 +235,12 @@ impl KubernetesTarget {
         deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await
     }
 
+    async fn go_over(&self, seat: usize, release: &Release, fence: u64) -> Result<String, TargetError> {
+        let mut stage = self.stage(seat, fence).await?;
+        let rendered = stage.render(&release.tree).await?;
+        deploy::whole(&mut stage, &release.tree, &rendered, Way::Over).await
+    }
+
     async fn settle(&self, seat: usize, keep: &Release, fence: u64) -> Result<String, TargetError> {
         let stage = self.stage(seat, fence).await?;
         if stage.held.inventory.stands(&keep.tree) {
@@ -257,5 +274,17 @@ impl Target for KubernetesTarget {
 
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
         Box::pin(self.look())
+    }
+
+    fn sights(&self) -> Sights {
+        Sights { drift: true, way_back: true }
+    }
+
+    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        Box::pin(self.see_drift(release))
+    }
+
+    fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
+        Box::pin(self.try_out(release))
     }
 }

@@ -31,6 +31,7 @@ use super::{
     Act, Difference, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError, checkouts, compare::compare,
 };
 use crate::{
+    clients::secrets,
     model::{Portion, Release},
     pipeline::{Kind, Splits, TargetKind, checked},
 };
@@ -152,7 +153,7 @@ impl Process {
     /// What services take over from our environment.
     fn secrets(&self) -> BTreeMap<String, String> {
         let names = self.config.services.values().flat_map(|service| &service.secrets);
-        names.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))).collect()
+        names.filter_map(|name| Some((name.clone(), secrets::value(name).ok()?))).collect()
     }
 
     /// The longest that an order can take: instances are tried three times, old ones drain and stop.

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use crate::clients::secrets;
+
 /// What runners have brought along; every instance looks here when it is started, so that a value that came later
 /// reaches it too.
 #[derive(Clone, Default)]
@@ -19,7 +21,7 @@ impl Secrets {
     pub fn of(&self, service: &str, names: &[String]) -> Result<BTreeMap<String, String>, String> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let value = |name: &String| {
-            let value = known.get(name).cloned().or_else(|| std::env::var(name).ok());
+            let value = known.get(name).cloned().or_else(|| secrets::value(name).ok());
             let missing =
                 || format!("service `{service}` needs the environment variable `{name}`, which is not set here");
             Ok((name.clone(), value.ok_or_else(missing)?))

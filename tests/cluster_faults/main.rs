@@ -1,0 +1,14 @@
+//! The whole program against a real cluster, while the world around it fails.
+
+mod by_hand;
+#[path = "../cluster/mod.rs"]
+mod cluster;
+mod door;
+mod nodes;
+mod rights;
+mod runners;
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+mod watchman;
+mod world;

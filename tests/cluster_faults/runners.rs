@@ -1,0 +1,84 @@
+//! Two who act at once, and clocks that differ.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use nix::sys::signal::Signal;
+
+use crate::world::{CANARY, World, tick_to_the_end};
+
+#[test]
+fn a_killed_runner_is_followed_by_another_and_no_step_is_free() {
+    for moment in ["a rollback goes to", "deployed", "→ 50%", "→ 100%"] {
+        let world = World::new(CANARY);
+        world.bump("1.1.0");
+        let mut running = world.promote();
+        running.until_said(moment);
+        running.signal(Signal::SIGKILL);
+        running.wait();
+        tick_to_the_end(&world);
+        world.settles_on("1.1.0");
+        world.keeps_the_laws();
+    }
+}
+
+/// Their ledgers know nothing of each other, so no lease keeps them apart: only the number on what is deployed does.
+#[test]
+fn of_two_without_a_common_lease_the_older_is_refused_by_the_cluster() {
+    let world = World::new(CANARY);
+    let twin = world.sandbox.path("twin.git");
+    world.sandbox.git_in(world.sandbox.root(), &["clone", "--quiet", "--mirror", "origin.git", "twin.git"]);
+    let other = world.sandbox.path("other");
+    let twin = twin.display().to_string();
+    world.sandbox.git_in(world.sandbox.root(), &["clone", "--quiet", &twin, "other"]);
+    let first = world.in_the_middle_of("1.1.0");
+    // The other one acts until its number is the higher one.
+    let words =
+        ["-C", &other.display().to_string(), "rollback", "production", "--reason", "from the twin", "--as", "twin"];
+    for _ in 0..3 {
+        world.sandbox.start(&words).wait();
+    }
+    let ran = first.wait();
+    assert!(format!("{ran}").contains("fenced off") || ran.code == Some(0), "{ran}");
+    let served = world.served();
+    assert!(!served.is_empty() && served.iter().all(|version| version == "1.0.0" || version == "1.1.0"), "{served:?}");
+}
+
+/// A library that moves the wall clock of whoever is started with it.
+fn skewed(world: &World, seconds: i64) -> Option<PathBuf> {
+    let source = world.sandbox.path("skew.c");
+    let library = world.sandbox.path(&format!("skew{seconds}.so"));
+    fs::write(&source, SKEW.replace("@SECONDS@", &seconds.to_string())).expect("room on the disk");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    built.is_ok_and(|status| status.success()).then_some(library)
+}
+
+const SKEW: &str = "#define _GNU_SOURCE
+#include <time.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+int clock_gettime(clockid_t clock, struct timespec *at) {
+    long failed = syscall(SYS_clock_gettime, clock, at);
+    if (!failed && clock == CLOCK_REALTIME) at->tv_sec += @SECONDS@;
+    return (int) failed;
+}
+";
+
+#[test]
+fn runners_whose_clocks_differ_by_minutes_follow_each_other() {
+    for seconds in [-240, 240] {
+        let world = World::new(CANARY);
+        let Some(library) = skewed(&world, seconds) else {
+            eprintln!("SKIPPED: there is no C compiler, which moves the clock of a runner");
+            return;
+        };
+        let library = library.display().to_string();
+        let running = world.in_the_middle_of("1.1.0");
+        running.signal(Signal::SIGKILL);
+        running.wait();
+        let ran = world.sandbox.piton_with(&[("LD_PRELOAD", &library)], &["promote", "production", "--wait"]);
+        // One that is early may find the lease still held, and says so.
+        assert!([Some(0), Some(75)].contains(&ran.code), "{seconds}: {ran}");
+        tick_to_the_end(&world);
+        world.settles_on("1.1.0");
+    }
+}
