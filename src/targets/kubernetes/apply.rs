@@ -176,7 +176,7 @@ fn try_one<'b>(
 ) -> BoxFuture<'b, Result<Applied, Refused>> {
     Box::pin(async move {
         let object = stage.mark(manifest, tree);
-        let how = How { dry_run: true, strict: true, force: stage.config.force() };
+        let mut how = How { dry_run: true, strict: true, force: stage.config.force() };
         let mut patience = Patience::default();
         loop {
             let error = match stage.cluster.apply(&manifest.id, &object, MANAGER, how).await {
@@ -185,6 +185,10 @@ fn try_one<'b>(
                 Err(error) => error,
             };
             let conflicts = conflicts_in(manifest, &error);
+            if conflicts::are_ours(&conflicts) && !how.force {
+                how.force = true;
+                continue;
+            }
             if !conflicts.is_empty() {
                 return Err(Refused::Conflicts(conflicts));
             }
@@ -302,6 +306,10 @@ impl<'b, 'a> Run<'b, 'a> {
                 Err(error) => error,
             };
             let conflicts = conflicts_in(manifest, &error);
+            if conflicts::are_ours(&conflicts) && !how.force {
+                how.force = true;
+                continue;
+            }
             if !conflicts.is_empty() && !how.force && (self.way != Way::Forward || self.stage.config.force()) {
                 how.force = true;
                 self.overrule(conflicts, &mut object);
