@@ -177,7 +177,9 @@ fn a_release_that_could_not_be_deployed_again_does_not_become_the_only_way_back(
 #[test]
 fn a_way_back_that_cannot_be_seen_holds_only_those_who_asked_for_proof() {
     let mut tale = with_way_back();
-    tale.play("start 2\n look pre good\n nobody answers\n > nothing\n ? a look at whether there is a way back: it broke");
+    tale.play(
+        "start 2\n look pre good\n nobody answers\n > nothing\n ? a look at whether there is a way back: it broke",
+    );
     tale.guard.blind_holds = false;
     tale.play("> step 1 passed");
 }

@@ -143,7 +143,8 @@ fn containers_that_end() {
         json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container" } });
     let running = json!({ "running": {} });
     let place = "broken, by the release: Pod hub/web-1, container web, on node-2";
-    let rows = vec![
+    let rows =
+        vec![
         (
             "crash loop",
             with(json!({ "state": crash_loop, "restartCount": 2, "lastState": ended(1, "Error", 1) })),
