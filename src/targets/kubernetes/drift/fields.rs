@@ -212,9 +212,9 @@ mod tests {
         assert_eq!(
             said(wanted.clone(), live),
             [
+                "spec.replicas: Some(Number(3)) Some(Number(5))",
                 "spec.containers[name=a].image: Some(String(\"a:1\")) Some(String(\"a:2\"))",
                 "spec.containers[name=b].tty: None Some(Bool(true))",
-                "spec.replicas: Some(Number(3)) Some(Number(5))",
             ]
         );
         assert_eq!(said(wanted.clone(), wanted), [] as [String; 0]);
