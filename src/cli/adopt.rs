@@ -54,6 +54,10 @@ pub async fn run(
             format!("  merge `{branch}` into `{source}` before the next promotion: it would write over what is live");
         voice.say(voice.warn(word));
     }
+    voice.say(voice.dim(format!(
+        "  `piton promote {name} --to {}` brings it in at once; a step to a commit before it would go against what is live",
+        commit.short()
+    )));
     Ok(Answer::new(DONE, "complete", "adopted")
         .with("environment", name.as_str())
         .with("commit", commit.as_str())

@@ -71,7 +71,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn log_to_stderr(unless_said: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PITON_LOG").unwrap_or_else(|_| unless_said.into());
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .with_target(false)
+        .init();
 }
 
 fn usage(error: &clap::Error) -> ExitCode {
@@ -88,7 +93,7 @@ fn serve_sample(args: &Sample) -> ExitCode {
         return sample::idle();
     }
     let file = args.file.clone().unwrap_or_default();
-    sample::run(&sample::Options { port: args.port, file, calls: args.call.clone() })
+    sample::run(&sample::Options { host: args.host, port: args.port, file, calls: args.call.clone() })
 }
 
 async fn dispatch(cli: Cli, voice: &Voice) -> Result<Answer, Failure> {

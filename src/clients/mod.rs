@@ -5,4 +5,5 @@ pub mod git;
 pub mod http;
 pub mod kube;
 pub mod process;
+pub mod registry;
 pub mod secrets;

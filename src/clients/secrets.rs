@@ -19,8 +19,8 @@ pub enum SecretError {
     Unread { name: String, path: String, why: String },
 }
 
-/// The value of a secret variable: `NAME` itself, else the file that `NAME_FILE` names, else the file `NAME` in the folder
-/// PITON_SECRETS_DIR. One line end at the end of a file does not belong to the value.
+/// The value of a secret variable: `NAME` itself, else the file that `NAME_FILE` names, else the file `NAME` in the
+/// folder PITON_SECRETS_DIR. One line end at the end of a file does not belong to the value.
 pub fn value(name: &str) -> Result<String, SecretError> {
     if let Ok(value) = std::env::var(name) {
         return Ok(value);

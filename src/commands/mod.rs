@@ -263,6 +263,9 @@ pub struct Supervise {
 pub struct Sample {
     #[arg(long, default_value_t = 0)]
     pub port: u16,
+    /// The address to listen on; in a pod that others reach it is `0.0.0.0`.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: core::net::IpAddr,
     /// The file of the release with name, version and behaviours.
     #[arg(long, required_unless_present = "idle")]
     pub file: Option<std::path::PathBuf>,

@@ -1,5 +1,6 @@
-//! Kubernetes Events of what people want to see with `kubectl`: a promotion began, was promoted, went back, is stuck. Each has a
-//! name that follows from what it tells, so that it is there once; none of them ever matters to a promotion.
+//! Kubernetes Events of what people want to see with `kubectl`: a promotion began, was promoted, went back, is stuck.
+//! Each has a name that follows from what it tells, so that it is there once; none of them ever matters to a
+//! promotion.
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},

@@ -1,5 +1,5 @@
-//! Watches a runner at work: counts what happens, says what people would tell each other, and sees to it that nothing is
-//! begun by one who leads no more.
+//! Watches a runner at work: counts what happens, says what people would tell each other, and sees to it that nothing
+//! is begun by one who leads no more.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,5 +1,5 @@
-//! Who may say that a repository has news: signatures of GitHub, GitLab, Gitea, Forgejo, Bitbucket and Standard Webhooks. A
-//! webhook is only ever a hint to look: nothing in it is believed.
+//! Who may say that a repository has news: signatures of GitHub, GitLab, Gitea, Forgejo, Bitbucket and Standard
+//! Webhooks. A webhook is only ever a hint to look: nothing in it is believed.
 
 use axum::http::HeaderMap;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};

@@ -1,5 +1,5 @@
-//! Leader election over a Kubernetes Lease. Clocks of other machines are never believed: a lease that has not changed for
-//! its length, by our own steady clock, is free. Who cannot renew in time leads no more, and the program ends.
+//! Leader election over a Kubernetes Lease. Clocks of other machines are never believed: a lease that has not changed
+//! for its length, by our own steady clock, is free. Who cannot renew in time leads no more, and the program ends.
 
 use std::{
     collections::BTreeMap,

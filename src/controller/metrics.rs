@@ -1,5 +1,5 @@
-//! What the controller counts, for Prometheus. Labels are names from the pipelines and fixed words, never ids or versions, and
-//! the number of environments with series of their own is capped.
+//! What the controller counts, for Prometheus. Labels are names from the pipelines and fixed words, never ids or
+//! versions, and the number of environments with series of their own is capped.
 
 use std::{
     collections::BTreeSet,

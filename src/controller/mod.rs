@@ -97,7 +97,8 @@ pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), Serve
     let (announcer, traces) = (candidate.announcer(&metrics), Traces::from_surroundings());
     let (standing, hold) = (candidate.standing.clone(), candidate.hold.clone());
     let pace = PollPace { others: args.others, ..PollPace::default() };
-    let ground = Ground { state_dir, program, me, poll: args.poll, pace, hold, standing, metrics, announcer, traces, stop };
+    let ground =
+        Ground { state_dir, program, me, poll: args.poll, pace, hold, standing, metrics, announcer, traces, stop };
     let house = House::new(ground, args.follow.iter().map(|follow| follow.name.clone()));
     let mut outside = JoinSet::new();
     let (nudges, followers) = followers(args, &house);

@@ -1,5 +1,5 @@
-//! One light task per environment: begins the next step when there is one, carries on what is under way, keeps the watch, and
-//! sleeps until there is news. What goes wrong in one of them touches no other.
+//! One light task per environment: begins the next step when there is one, carries on what is under way, keeps the
+//! watch, and sleeps until there is news. What goes wrong in one of them touches no other.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -278,14 +278,15 @@ impl Post {
         for attempt in ended {
             // Events before the first known start belong to attempts whose number is not known yet.
             let spans = report::spans(&orders.pipeline.name, &self.name, &events, attempt);
-            let key = spans.first().map(|root| format!("{}/{}/{attempt}/{}", self.place.pipeline, self.name, root.from));
+            let key =
+                spans.first().map(|root| format!("{}/{}/{attempt}/{}", self.place.pipeline, self.name, root.from));
             traces.send(&key.unwrap_or_default(), &spans);
         }
     }
 
     /// When the engine wants to be asked again although nothing is under way.
     fn wake(&self, state: &State, sockets: &Outside) -> Option<Stamp> {
-        let setup = Setup { tells: sockets.tells(), guard: sockets.guard() };
+        let setup = Setup { tells: sockets.tells(), guard: sockets.guard(), ..Setup::default() };
         engine::next(state, self.house.clock.now(), setup).wake
     }
 

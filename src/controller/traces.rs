@@ -1,5 +1,5 @@
-//! Sends a promotion's spans by OTLP when it has ended. Ids follow from what they name, so that a promotion that two replicas
-//! tell of is one trace. A collector that is down costs only the trace.
+//! Sends a promotion's spans by OTLP when it has ended. Ids follow from what they name, so that a promotion that two
+//! replicas tell of is one trace. A collector that is down costs only the trace.
 
 use std::{
     pin::pin,
@@ -19,7 +19,7 @@ use opentelemetry_sdk::{
     trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks},
 };
 
-use crate::{model::Stamp, report::TraceSpan};
+use crate::{clients::http::install_tls_provider, model::Stamp, report::TraceSpan};
 
 /// The convention's variables: one for all signals, one for traces alone.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
@@ -78,6 +78,8 @@ impl Traces {
 }
 
 fn send_all(orders: &mpsc::Receiver<Order>) {
+    // The exporter's own client panics without one.
+    install_tls_provider();
     let mut exporter = match SpanExporter::builder().with_http().with_timeout(SEND_WITHIN).build() {
         Ok(exporter) => exporter,
         Err(error) => return tracing::warn!(%error, "no traces: their exporter cannot be made"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, Next, State};
+use super::{Attempt, Next, Setup, State};
 use crate::model::{
     Cause, Difference, DriftEnd, Effect, Guard, Plan, Rehearsal, Release, Span, Stamp, TreeId, Urgency, What,
 };
@@ -117,10 +117,10 @@ pub(super) fn stand(state: &State, now: Stamp, guard: Guard, next: &mut Next) {
 
 /// Before anything is touched: live must be what the ledger says, since the deploy would write over it, and what is live
 /// will be the way back.
-pub(super) fn preflight(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &mut Next) -> Sound {
-    let drift = no_drift(state, attempt, now, guard, next);
-    let way_back = match (&attempt.plan.back, guard.way_back) {
-        (Some(back), Some(_)) => proven(state, attempt, back, attempt.started, now, next),
+pub(super) fn preflight(state: &State, attempt: &Attempt, now: Stamp, setup: Setup, next: &mut Next) -> Sound {
+    let drift = no_drift(state, attempt, now, setup, next);
+    let way_back = match (&attempt.plan.back, setup.guard.way_back) {
+        (Some(back), Some(_)) => proven(state, attempt, back, attempt.started, now, setup, next),
         (None, _) | (_, None) => Sound::Yes,
     };
     match (drift, way_back) {
@@ -131,17 +131,19 @@ pub(super) fn preflight(state: &State, attempt: &Attempt, now: Stamp, guard: Gua
 }
 
 /// Before the release becomes the last known good, and through it the way back for the next one.
-pub(super) fn before_good(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &mut Next) -> Sound {
-    if guard.way_back.is_none() {
+pub(super) fn before_good(state: &State, attempt: &Attempt, now: Stamp, setup: Setup, next: &mut Next) -> Sound {
+    if setup.guard.way_back.is_none() {
         return Sound::Yes;
     }
     let since = attempt.touched.unwrap_or(attempt.started);
-    proven(state, attempt, &attempt.plan.release, since, now, next)
+    proven(state, attempt, &attempt.plan.release, since, now, setup, next)
 }
 
-fn no_drift(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &mut Next) -> Sound {
-    let (Some(every), Some(live)) = (guard.drift, &state.live) else { return Sound::Yes };
-    let due = drift_due(state, every, Some(attempt.started), now);
+fn no_drift(state: &State, attempt: &Attempt, now: Stamp, setup: Setup, next: &mut Next) -> Sound {
+    let (Some(every), Some(live)) = (setup.guard.drift, &state.live) else { return Sound::Yes };
+    // What was in the way when somebody else looked may be gone.
+    let unsure = state.drift.is_some() && state.drift_look.as_ref().is_some_and(|look| look.at < setup.begun.min(now));
+    let due = if unsure { now } else { drift_due(state, every, Some(attempt.started), now) };
     let fresh = due > now;
     look(due, Effect::LookForDrift { release: live.clone() }, now, next);
     if let Some(drift) = &state.drift {
@@ -162,7 +164,15 @@ fn no_drift(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &m
 }
 
 /// Whether there was proof since then that the release can be deployed again.
-fn proven(state: &State, attempt: &Attempt, release: &Release, since: Stamp, now: Stamp, next: &mut Next) -> Sound {
+fn proven(
+    state: &State,
+    attempt: &Attempt,
+    release: &Release,
+    since: Stamp,
+    now: Stamp,
+    setup: Setup,
+    next: &mut Next,
+) -> Sound {
     if attempt.way_back_waived.is_some() {
         return Sound::Yes;
     }
@@ -172,7 +182,14 @@ fn proven(state: &State, attempt: &Attempt, release: &Release, since: Stamp, now
         return Sound::Yes;
     }
     let fresh = known.looked.filter(|at| *at >= since);
-    let due = fresh.map_or(since, |looked| again(looked, HELD_PACE, now));
+    if fresh.is_some() && known.obstacles.is_empty() && !setup.guard.blind_holds {
+        return Sound::Yes;
+    }
+    let due = match fresh {
+        Some(looked) if looked < setup.begun.min(now) => now,
+        Some(looked) => again(looked, HELD_PACE, now),
+        None => since,
+    };
     look(due, Effect::Rehearse { release: release.clone() }, now, next);
     if fresh.is_none() {
         return Sound::NotYet;

@@ -36,12 +36,20 @@ pub struct Wait {
 }
 
 /// What the engine must know of its runner.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Setup {
     /// Whether there is anyone to tell.
     pub tells: bool,
     /// What it can watch over while nothing happens.
     pub guard: Guard,
+    /// When it began: whoever comes anew looks anew before it says that something is in the way.
+    pub begun: Stamp,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup { tells: false, guard: Guard::default(), begun: Stamp(0) }
+    }
 }
 
 /// Says what to do in this state at this moment.
@@ -53,7 +61,7 @@ pub fn next(state: &State, now: Stamp, setup: Setup) -> Next {
     if let Some(rollback) = &state.rollback {
         go_back(state, rollback, now, &mut next);
     } else if let Some(attempt) = &state.attempt {
-        go_on(state, attempt, now, setup.guard, &mut next);
+        go_on(state, attempt, now, setup, &mut next);
     } else {
         if let Some(watch) = state.watches.last() {
             look_on(state, watch, now, &mut next);
@@ -78,7 +86,7 @@ impl Next {
 
 // ---- a promotion
 
-fn go_on(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &mut Next) {
+fn go_on(state: &State, attempt: &Attempt, now: Stamp, setup: Setup, next: &mut Next) {
     if attempt.promoted.is_some() {
         return settle(attempt, now, next);
     }
@@ -90,14 +98,14 @@ fn go_on(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &mut 
         return next.wait(on, foreign.at, None, "`piton rollback`");
     }
     let Some(step) = attempt.current() else {
-        return match guard::before_good(state, attempt, now, guard, next) {
+        return match guard::before_good(state, attempt, now, setup, next) {
             Sound::Yes => next.decisions.push(What::Promoted { attempt: attempt.id }),
             Sound::NotYet => {}
             Sound::Never(cause) => next.decisions.push(undo(state, attempt, cause, now)),
         };
     };
     match step {
-        Step::Check { gates } => check(state, attempt, gates, now, guard, next),
+        Step::Check { gates } => check(state, attempt, gates, now, setup, next),
         Step::Deploy => deploy(state, attempt, now, next),
         Step::Shift { to, hold, gates } => shift(state, attempt, to, *hold, gates, now, next),
         Step::Prove { gates } => soak(state, attempt, Span(0), gates, attempt.step_since, now, next),
@@ -106,7 +114,7 @@ fn go_on(state: &State, attempt: &Attempt, now: Stamp, guard: Guard, next: &mut 
     if next.decisions.is_empty() && attempt.is_in_its_last_step() {
         // What is found is decided on at the end; the looking need not wait for it.
         let held = next.held;
-        guard::before_good(state, attempt, now, guard, next);
+        guard::before_good(state, attempt, now, setup, next);
         next.held = held;
     }
 }
@@ -198,12 +206,12 @@ fn quarantines(state: &State, plan: &Plan, cause: &Cause, now: Stamp) -> Vec<Qua
     versions.chain(content).collect()
 }
 
-fn check(state: &State, attempt: &Attempt, gates: &[GateName], now: Stamp, guard: Guard, next: &mut Next) {
+fn check(state: &State, attempt: &Attempt, gates: &[GateName], now: Stamp, setup: Setup, next: &mut Next) {
     if let Some(freeze) = state.frozen(now) {
         next.wait(format!("the freeze to end: {}", freeze.reason), freeze.since, freeze.until, freeze.by.as_str());
     }
     let judged = judge_all(state, attempt, gates, attempt.step_since, now, next);
-    let sound = guard::preflight(state, attempt, now, guard, next);
+    let sound = guard::preflight(state, attempt, now, setup, next);
     match (judged, sound) {
         (Judged::Failed(cause), _) | (_, Sound::Never(cause)) => {
             next.decisions.push(undo(state, attempt, cause, now));

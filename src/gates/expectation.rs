@@ -1,6 +1,6 @@
 //! What a person expects, as data that is checked once.
 
-use std::{fmt, num::NonZeroU32};
+use std::{collections::BTreeMap, fmt, num::NonZeroU32};
 
 use jsonpath_rust::{JsonPath as _, parser::parse_json_path};
 use regex::Regex;
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::facts::excerpt;
+use super::facts::{excerpt, expand};
 use crate::model::Rule;
 
 pub(super) fn once() -> NonZeroU32 {
@@ -186,6 +186,19 @@ pub(super) struct TextLike {
 }
 
 impl TextRule {
+    /// Puts facts in place of `${name}`, but not in a pattern.
+    pub fn fill(&mut self, facts: &BTreeMap<String, String>) -> Result<(), String> {
+        match self {
+            TextRule::Exactly(text) => *text = expand(text, facts)?,
+            TextRule::Like(like) => {
+                for text in [&mut like.equals, &mut like.contains].into_iter().flatten() {
+                    *text = expand(text, facts)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What is wrong with the text, if anything.
     pub fn complaint(&self, text: &str) -> Option<String> {
         match self {
@@ -235,6 +248,14 @@ fn yes() -> bool {
 }
 
 impl JsonRule {
+    /// Puts facts in place of `${name}` in the value that must be there.
+    pub fn fill(&mut self, facts: &BTreeMap<String, String>) -> Result<(), String> {
+        if let Some(Value::String(text)) = &mut self.equals {
+            *text = expand(text, facts)?;
+        }
+        Ok(())
+    }
+
     /// What is wrong with the document, if anything. Of several values at the place each must be right.
     pub fn complaint(&self, document: &Value) -> Option<String> {
         let path = &self.path.0;

@@ -38,6 +38,7 @@ const HELP: &str = "\
 Sends one request and compares the answer: its status, its headers, its body and the time it took.
 
 The expected status is data: `403` or `424` may be the right answer. Without `expect`, any 2xx is good.
+In what is expected, `${version.COMPONENT}` and other facts are filled in, so that a service can be asked which version it is.
 Redirects are not followed unless `follow_redirects: true`. Of the body at most `body_max` bytes (1 MiB) are read, and none when
 nothing is expected of it.
 
@@ -143,12 +144,13 @@ struct Body {
 impl Gate for Config {
     fn look<'a>(&'a self, scene: &'a Scene) -> BoxFuture<'a, Saw> {
         Box::pin(async move {
-            let ask = match self.ask(scene) {
-                Ok(ask) => ask,
+            let asked = self.ask(scene).and_then(|ask| Ok((ask, self.expect.filled(&scene.facts)?)));
+            let (ask, expect) = match asked {
+                Ok(asked) => asked,
                 Err(why) => return Saw::Blind(why),
             };
             match ask.send().await {
-                Ok(answer) => self.judge_without_secrets(answer),
+                Ok(answer) => self.judge_without_secrets(&expect, answer),
                 Err(error) if error.is_ours() => Saw::Blind(error.to_string()),
                 Err(error) => Saw::Bad(error.to_string()),
             }
@@ -158,10 +160,10 @@ impl Gate for Config {
 
 impl Config {
     /// An answer may echo what it was asked with: our secrets are taken out of it before any of it can be quoted.
-    fn judge_without_secrets(&self, mut answer: Answer) -> Saw {
+    fn judge_without_secrets(&self, expect: &Expect, mut answer: Answer) -> Saw {
         let variables: Vec<String> = self.secret_headers.values().chain(&self.token).cloned().collect();
         if variables.is_empty() {
-            return self.judge(&answer);
+            return judge(expect, &answer);
         }
         let redaction = Redaction::of_variables(&variables);
         let text = answer.text();
@@ -169,7 +171,7 @@ impl Config {
         if clean != text {
             answer.body = clean.into_bytes();
         }
-        match self.judge(&answer) {
+        match judge(expect, &answer) {
             Saw::Good(note) => Saw::Good(redaction.apply(&note)),
             Saw::Bad(note) => Saw::Bad(redaction.apply(&note)),
             Saw::Blind(note) => Saw::Blind(redaction.apply(&note)),
@@ -195,17 +197,32 @@ impl Config {
         ask.body_bytes_max = if self.expect.body.is_some() { self.body_max } else { 0 };
         Ok(ask)
     }
+}
 
-    fn judge(&self, answer: &Answer) -> Saw {
-        let seen = format!("{} after {}", answer.status, answer.took);
-        match self.expect.complaint(answer) {
-            Some(complaint) => Saw::Bad(format!("{seen}: {complaint}")),
-            None => Saw::Good(seen),
-        }
+fn judge(expect: &Expect, answer: &Answer) -> Saw {
+    let seen = format!("{} after {}", answer.status, answer.took);
+    match expect.complaint(answer) {
+        Some(complaint) => Saw::Bad(format!("{seen}: {complaint}")),
+        None => Saw::Good(seen),
     }
 }
 
 impl Expect {
+    /// The same with facts in place of `${name}`, in every text but patterns.
+    fn filled(&self, facts: &BTreeMap<String, String>) -> Result<Expect, String> {
+        let mut filled = self.clone();
+        for rule in filled.headers.values_mut() {
+            rule.fill(facts)?;
+        }
+        if let Some(body) = &mut filled.body {
+            body.contains = body.contains.as_ref().map(|text| expand(text, facts)).transpose()?;
+            for rule in &mut body.json {
+                rule.fill(facts)?;
+            }
+        }
+        Ok(filled)
+    }
+
     fn complaint(&self, answer: &Answer) -> Option<String> {
         if !self.status.contains(answer.status) {
             return Some(format!("expected status {}", self.status));

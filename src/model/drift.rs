@@ -139,6 +139,8 @@ pub struct Rehearsal {
 pub struct Guard {
     pub drift: Option<Span>,
     pub way_back: Option<Span>,
+    /// A way back that cannot be looked at holds a promotion up, too: as long as a blind gate may.
+    pub blind_holds: bool,
 }
 
 #[cfg(test)]
@@ -168,7 +170,7 @@ mod tests {
             at: Some(Stamp(0)),
             ..difference("a", Some(json!("x")), Some(json!("y")))
         };
-        assert_eq!(by.to_string(), "Deployment hub/web a is y and should be x (kubectl-edit, 1970-01-01T00:00:00Z)");
+        assert_eq!(by.to_string(), "Deployment hub/web a is y and should be x (kubectl-edit, 1970-01-01T00:00:00.000Z)");
     }
 
     #[test]

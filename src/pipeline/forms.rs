@@ -128,7 +128,8 @@ pub(super) struct Environment {
     quarantine: Option<String>,
     /// How often live is compared with what was deployed; `off`: never. Default: every minute, where the target can see it.
     drift: Option<DriftForm>,
-    /// How often is tried whether the last known-good release could be deployed again; `off`: never. Default: every day.
+    /// How often is tried whether the last known-good release could be deployed again; `off`: never. Default: every day. Where it is
+    /// written, a promotion also waits, as long as `blind` says, when that cannot be looked at.
     way_back: Option<WayBackForm>,
     /// Who is told.
     notify: Option<Vec<AnyChannel>>,
@@ -272,7 +273,7 @@ pub(super) struct WatchForm {
 pub(super) struct DriftEvery {
     /// From one look to the next. Default: `1m`.
     every: Option<Span>,
-    /// Names of gates that look on, too: what they find bad is drift. Such as one of kind `version`.
+    /// Names of gates that look on, too: what they find bad is drift. Such as an `http` gate that asks a service which version it is.
     gates: Option<Vec<String>>,
 }
 

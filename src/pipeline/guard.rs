@@ -24,7 +24,9 @@ pub(super) fn guard(section: &Section<'_>, gates: &mut Gates, shared: &Shared<'_
     let way_back = every(section, "way_back", WAY_BACK_EVERY, |node| {
         positive(&Section::open::<forms::WayBackEvery>(node, shared.faults), "every", WAY_BACK_EVERY)
     });
-    (Guard { drift, way_back }, names)
+    // Whoever asks for proof gets it; by default a registry that only the cluster reaches holds nobody up.
+    let blind_holds = section.get("way_back").is_some() && way_back.is_some();
+    (Guard { drift, way_back, blind_holds }, names)
 }
 
 fn every(section: &Section<'_>, key: &str, default: Span, read: impl FnOnce(&Node) -> Span) -> Option<Span> {
@@ -46,7 +48,7 @@ fn looking(node: &Node, gates: &mut Gates, shared: &Shared<'_>) -> Vec<GateName>
     let silent = names.iter().find(|name| gates.specs.get(*name).is_some_and(|spec| spec.rule.needs_no_look()));
     if let Some(name) = silent {
         let fault = node.fault(format!("gate `{name}` looks at nothing, so that it cannot see drift"));
-        shared.faults.add(fault.help("name gates of a kind that looks, such as `version` or `http`"));
+        shared.faults.add(fault.help("name gates of a kind that looks, such as `http`"));
     }
     names
 }

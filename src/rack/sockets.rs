@@ -42,6 +42,7 @@ impl Outside {
         let guard = Guard {
             drift: environment.guard.drift.filter(|_| sights.drift),
             way_back: environment.guard.way_back.filter(|_| sights.way_back),
+            blind_holds: environment.guard.blind_holds,
         };
         let spec = |name: &GateName| Some((name.clone(), environment.gates.get(name)?.clone()));
         let guard_gates = environment.guard_gates.iter().filter_map(spec).collect();

@@ -16,8 +16,8 @@ pub struct TraceSpan {
     pub attributes: Vec<(&'static str, String)>,
 }
 
-/// The spans of one promotion that has ended: itself, its steps, what its gates saw in each, its acts and its way back. Their
-/// number is bounded by the plan, not by how long it took. Nothing for an attempt that these events do not tell of.
+/// The spans of one promotion that has ended: itself, its steps, what its gates saw in each, its acts and its way back.
+/// Their number is bounded by the plan, not by how long it took. Nothing for an attempt that these events do not tell of.
 pub fn spans(
     pipeline: &PipelineName,
     environment: &EnvironmentName,

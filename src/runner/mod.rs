@@ -191,13 +191,14 @@ impl<'a> Runner<'a> {
         let mut belief = self.open().await?;
         let mut work = Work::new();
         let mut seizure = seizure;
+        let begun = self.clock.now();
         loop {
             if self.stop.is_cancelled() {
                 self.close(&mut belief).await?;
                 return Ok((Outcome::Stopped, belief.state));
             }
             let now = self.clock.now();
-            let mut next = engine::next(&belief.state, now, self.setup());
+            let mut next = engine::next(&belief.state, now, self.setup(begun));
             if is_over(goal, &belief.state) {
                 // What was done is still told; what comes after it is somebody else's goal.
                 next.decisions.clear();
@@ -291,8 +292,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn setup(&self) -> Setup {
-        Setup { tells: self.sockets.tells(), guard: self.sockets.guard() }
+    fn setup(&self, begun: Stamp) -> Setup {
+        Setup { tells: self.sockets.tells(), guard: self.sockets.guard(), begun }
     }
 
     fn hands(&self) -> Hands<'a> {

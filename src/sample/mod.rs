@@ -5,6 +5,7 @@ mod routes;
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     time::Duration,
@@ -20,8 +21,9 @@ use tokio::{
 use crate::model::Span;
 
 /// How `piton sample` is called.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
+    pub host: IpAddr,
     pub port: u16,
     /// The file of the release with name, version and behaviours.
     pub file: PathBuf,
@@ -170,7 +172,7 @@ async fn serve(options: &Options, service: Service, behaviour: Behaviour) -> Res
     let serving = async {
         match at_start {
             AtStart::NeverListens => std::future::pending().await,
-            AtStart::Hangs => hang(options.port).await,
+            AtStart::Hangs => hang(options).await,
             AtStart::Listens | AtStart::Crashes => listen_and_answer(options, service, behaviour).await,
         }
     };
@@ -182,7 +184,7 @@ async fn serve(options: &Options, service: Service, behaviour: Behaviour) -> Res
 }
 
 async fn listen_and_answer(options: &Options, service: Service, behaviour: Behaviour) -> Result<(), SampleError> {
-    let listener = listen(options.port).await?;
+    let listener = listen(options).await?;
     let deaf_after = behaviour.deaf_after;
     let app = routes::router(service, behaviour, options.calls.clone());
     let serving = async { axum::serve(listener, app).await };
@@ -196,8 +198,8 @@ async fn listen_and_answer(options: &Options, service: Service, behaviour: Behav
     served.map_err(|source| SampleError::Io { what: "serve".to_owned(), source })
 }
 
-async fn hang(port: u16) -> Result<(), SampleError> {
-    let listener = listen(port).await?;
+async fn hang(options: &Options) -> Result<(), SampleError> {
+    let listener = listen(options).await?;
     let mut held = Vec::new();
     loop {
         if let Ok(connection) = listener.accept().await {
@@ -206,8 +208,9 @@ async fn hang(port: u16) -> Result<(), SampleError> {
     }
 }
 
-async fn listen(port: u16) -> Result<TcpListener, SampleError> {
-    let listening = TcpListener::bind(("127.0.0.1", port)).await;
+async fn listen(options: &Options) -> Result<TcpListener, SampleError> {
+    let Options { host, port, .. } = options;
+    let listening = TcpListener::bind((*host, *port)).await;
     listening.map_err(|source| SampleError::Io { what: format!("listen on port {port}"), source })
 }
 

@@ -42,7 +42,7 @@ impl Sockets for SimSockets {
 
     fn guard(&self) -> Guard {
         match self.world.inner().guard {
-            true => Guard { drift: Some(Span::minutes(1)), way_back: Some(Span::hours(24)) },
+            true => Guard { drift: Some(Span::minutes(1)), way_back: Some(Span::hours(24)), blind_holds: true },
             false => Guard::default(),
         }
     }

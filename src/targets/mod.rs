@@ -199,6 +199,10 @@ mod tests {
     #[test]
     fn bad_configurations_are_refused_with_the_reason() {
         let service = |service: Value| json!({ "services": { "web": service } });
+        let in_cluster = |mut config: Value| {
+            config["cluster"] = json!({ "identity": "uid" });
+            config
+        };
         let run = |text: &str| service(json!({ "run": ["web", text] }));
         let cases = [
             ("process", json!({ "services": {} }), "there is no service"),
@@ -212,6 +216,23 @@ mod tests {
             ("process", run("${prot}"), "unknown variable `${prot}`"),
             ("process", run("${service.api.url}"), "names no service; there are `web`"),
             ("process", run("${port"), "without `}`"),
+            ("kubernetes", json!({ "manifests": ["a"] }), "`cluster` is missing"),
+            ("kubernetes", json!({ "manifests": ["a"], "cluster": {} }), "`cluster.identity` is missing"),
+            ("kubernetes", in_cluster(json!({})), "there is nothing to deploy"),
+            ("kubernetes", in_cluster(json!({ "manifests": ["a"], "kustomize": "b" })), "rendered in one way"),
+            ("kubernetes", in_cluster(json!({ "manifests": ["../a"] })), "a path inside the release"),
+            ("kubernetes", in_cluster(json!({ "manifests": ["a"], "namespace": "A b" })), "no name for a namespace"),
+            ("kubernetes", in_cluster(json!({ "manifests": ["a"], "prune_also": ["pods"] })), "unknown variant `pods`"),
+            (
+                "kubernetes",
+                in_cluster(json!({ "helm": { "chart": "c", "release": "r", "flags": ["--repo=https://x"] } })),
+                "from the network",
+            ),
+            (
+                "kubernetes",
+                in_cluster(json!({ "manifests": ["a"], "members": { "one": {}, "two": {} } })),
+                "members `one` and `two` are the same namespace",
+            ),
             ("command", json!({ "apply": [] }), "a command needs a program"),
             ("command", json!({ "apply": ["a", "${trie}"] }), "unknown variable `${trie}`"),
             ("command", json!({ "apply": ["a"], "live": ["a", "${tree}"] }), "unknown variable `${tree}`"),

@@ -4,8 +4,11 @@
 mod cluster;
 
 mod crashes;
+mod data_plane;
 mod disorder;
+mod door;
 mod kinds;
 mod stories;
+mod target;
 mod watcher;
 mod world;

@@ -184,7 +184,7 @@ impl World {
                 let spec = match kind {
                     "deployments" => json!([object["spec"]["replicas"], object["spec"]["template"]]),
                     "services" => json!([object["spec"]["selector"], object["spec"]["ports"]]),
-                    "ingresses" => json!([object["metadata"]["annotations"], object["spec"]]),
+                    "ingresses" => json!([annotations(object), object["spec"]]),
                     _ => object["data"].clone(),
                 };
                 state[kind][name] = spec;
@@ -214,8 +214,8 @@ pub fn manifest(object: Value) -> Manifest {
 }
 
 pub fn image(number: u8) -> String {
-    // The fake kubelet reads the last words of a tag; 9 is a release that is never ready.
-    let how = if number == 9 { "never" } else { "good" };
+    // The fake kubelet reads the last words of a tag; 9 is a release that crashes.
+    let how = if number == 9 { "crash" } else { "good" };
     format!("shop/web:{number}.0.0-{how}")
 }
 

@@ -95,3 +95,20 @@ fn left_in(folder: &Path) -> Vec<PathBuf> {
     let inside = |process: &PathBuf| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
     processes.filter(inside).chain(folder.exists().then(|| folder.to_owned())).collect()
 }
+
+#[test]
+fn a_machine_without_go_skips_the_group_loudly_or_fails_where_it_must_run() {
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    for (must_run, code, word) in [("0", 0, "SKIPPED: "), ("1", 101, "FAILED: ")] {
+        let mut group = Command::new(std::env::current_exe().expect("linux"));
+        group.env_clear().env("PATH", "/nowhere").env("PITON_TEST_CACHE", empty.path());
+        let ended = group.env("PITON_TESTS_MUST_RUN", must_run).output().expect("it starts");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{said}");
+        assert!(
+            said.contains(word) && said.contains(" tests of the group `cluster_itself`: it needs Go 1.26"),
+            "{said}"
+        );
+        assert!(ended.stdout.is_empty(), "no test has run: {}", String::from_utf8_lossy(&ended.stdout));
+    }
+}

@@ -21,6 +21,7 @@ environments:
         timeout: 20s
     bake: 50ms
     blind: 300ms
+    way_back: { every: 24h }
 "#;
 
 /// Users go where the script was told; the service reports the version in its file.

@@ -85,7 +85,8 @@ async fn a_probe_at_a_port_that_is_not_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_that_is_used_up() {
     let world = World::new().await;
-    let quota = "{{apiVersion: v1, kind: ResourceQuota, metadata: {{namespace: NS, name: few}}, spec: {{hard: {{pods: \"1\"}}}}}}";
+    let quota = "{{apiVersion: v1, kind: ResourceQuota, metadata: {{namespace: NS, name: few}}, spec: {{hard: {{pods: \
+     \"1\"}}}}}}";
     world.cluster.apply(&quota.replace("{{", "{").replace("}}", "}").replace("NS", &world.namespace)).await;
     // The quota's controller counts before it refuses.
     world

@@ -2,10 +2,13 @@
 
 #[path = "../cluster/mod.rs"]
 mod cluster;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod broken;
 mod faults;
 mod good;
+mod promote;
 mod standing;
 mod workloads;
 mod world;

@@ -13,6 +13,31 @@ async fn a_stateful_set_is_waited_for_and_its_broken_pod_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_of_a_stateful_set_is_not_held_up_by_what_is_broken() {
+    let world = World::new().await;
+    let spec = "replicas: 3, serviceName: web";
+    let object = [world.workload("StatefulSet", spec, "1", "").await];
+    assert_eq!(world.watch(&object, &patient()).await.note(), "1 object with 3 pods ready");
+    for bad in ["2-crash", "3-never", "4-pull"] {
+        world.workload("StatefulSet", spec, bad, "").await;
+        world
+            .cluster
+            .wait_until("the bad pod is there", || async {
+                let pods = world.cluster.list("pods", &world.namespace, "app=web").await;
+                let image = format!("example.org/web:{bad}");
+                pods.iter().any(|pod| pod["spec"]["containers"][0]["image"] == image.as_str())
+            })
+            .await;
+        world.workload("StatefulSet", spec, "1", "").await;
+        let story = world.watch(&object, &patient()).await;
+        assert_eq!(story.note(), "1 object with 3 pods ready");
+        println!("measured: back from {bad} in a StatefulSet: {:.2} s", story.took.as_secs_f64());
+        let said = story.said.join("\n");
+        assert!(said.contains("pod web-2 of the revision before holds up its StatefulSet"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_set_is_waited_for_and_its_broken_pod_is_found() {
     let world = World::new().await;
     let object = [world.workload("DaemonSet", "", "1", "").await];
@@ -32,7 +57,8 @@ async fn a_job_is_waited_for_to_its_end() {
     let job = |name: &str, tag: &str| {
         format!(
             "{{apiVersion: batch/v1, kind: Job, metadata: {{namespace: {}, name: {name}}}, spec: {{backoffLimit: 0, \
-             template: {{spec: {{restartPolicy: Never, containers: [{{name: main, image: \"example.org/migrate:{tag}\"}}]}}}}}}}}",
+             template: {{spec: {{restartPolicy: Never, containers: [{{name: main, image: \
+             \"example.org/migrate:{tag}\"}}]}}}}}}}}",
             world.namespace
         )
     };

@@ -76,7 +76,8 @@ impl<'a> World<'a> {
             .apply(&format!(
                 "{{apiVersion: apps/v1, kind: {kind}, metadata: {{namespace: {}, name: web}}, spec: {{{spec}\
                  selector: {{matchLabels: {{app: web}}}}, template: {{metadata: {{labels: {{app: web}}}}, spec: {{\
-                 terminationGracePeriodSeconds: 1, containers: [{{name: web, image: \"example.org/web:{tag}\", {more}}}]}}}}}}}}",
+                 terminationGracePeriodSeconds: 1, containers: [{{name: web, image: \"example.org/web:{tag}\", \
+                 {more}}}]}}}}}}}}",
                 self.namespace
             ))
             .await;

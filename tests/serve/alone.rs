@@ -116,7 +116,7 @@ fn a_ci_job_takes_over_and_the_controller_leaves_it_alone() {
     world.push("1.1.0");
     world.until_act("the first share", |act| act.what == "weight" && act.version == "1.1.0");
     let ran = world.sandbox.piton(&["promote", "production"]).ends(75);
-    assert!(ran.out.contains("piton acts on this environment until"), "{ran}");
+    assert!(ran.out.contains("acts on this environment until"), "{ran}");
     controller.leave().ends(0);
     // What the controller let go, a job carries on at once.
     world.sandbox.piton(&["promote", "production"]).ends(0);

@@ -63,6 +63,11 @@ impl Running {
         read(&self.out)
     }
 
+    /// Whether its errors or its log say this by now.
+    pub fn complained(&mut self, text: &str) -> bool {
+        read(&self.err).contains(text)
+    }
+
     /// Waits until it has printed this.
     pub fn until_said(&mut self, text: &str) {
         until(&format!("`piton {}` to say {text:?}", self.words), || {

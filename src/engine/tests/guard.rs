@@ -7,13 +7,13 @@ use crate::model::{Difference, Effect, Guard, Span, Urgency, What};
 
 fn guarded() -> Tale {
     let mut tale = Tale::with_one_live(as_it_is);
-    tale.guard = Guard { drift: Some(Span::minutes(1)), way_back: None };
+    tale.guard = Guard { drift: Some(Span::minutes(1)), way_back: None, blind_holds: false };
     tale
 }
 
 fn with_way_back() -> Tale {
     let mut tale = Tale::with_one_live(as_it_is);
-    tale.guard = Guard { drift: None, way_back: Some(Span::hours(24)) };
+    tale.guard = Guard { drift: None, way_back: Some(Span::hours(24)), blind_holds: true };
     tale
 }
 
@@ -172,6 +172,16 @@ fn a_release_that_could_not_be_deployed_again_does_not_become_the_only_way_back(
     }
     assert!(tale.state.attempt.is_some() && tale.next().held, "held at the end: {:?}", tale.next().waits);
     tale.play("waive\n > promoted\n decide\n carry on\n = promoted\n live 3");
+}
+
+#[test]
+fn a_way_back_that_cannot_be_seen_holds_only_those_who_asked_for_proof() {
+    let mut tale = with_way_back();
+    tale.play(
+        "start 2\n look pre good\n nobody answers\n > nothing\n ? a look at whether there is a way back: it broke",
+    );
+    tale.guard.blind_holds = false;
+    tale.play("> step 1 passed");
 }
 
 #[test]

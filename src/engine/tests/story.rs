@@ -205,7 +205,7 @@ impl Tale {
 
     /// Asks the engine, and holds it to the laws that every answer keeps.
     pub fn next(&self) -> Next {
-        let setup = Setup { tells: false, guard: self.guard };
+        let setup = Setup { guard: self.guard, ..Setup::default() };
         let said = next(&self.state, self.now, setup);
         assert_eq!(said, next(&self.state, self.now, setup), "asking changes nothing");
         for wait in &said.waits {

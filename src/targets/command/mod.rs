@@ -60,7 +60,8 @@ release replaced.
   member NAME TREE       with `members`
   fact KEY=VALUE         for gates: `${KEY}`, such as `fact url=https://hub.example`
   version NAME VERSION   a component's version, as it says itself
-With it, drift is found: users elsewhere, or a version other than deployed. Without it, piton tells what it did last on this machine. It runs in the folder of the release applied last on this machine.
+With it, drift is found: users elsewhere, or a version other than deployed. Without it, piton tells what it did last on
+this machine. It runs in the folder of the release applied last on this machine.
 
 Variables: PITON_ENVIRONMENT, PITON_TREE, PITON_SOURCE (the commit), PITON_SHARE (percent, such as `10` or `0.5`), PITON_MEMBERS (with spaces),
 PITON_FENCE (grows with every new lease; a deploy that can compare it should refuse a lower one), PITON_RELEASE_DIR,

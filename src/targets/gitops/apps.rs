@@ -230,7 +230,9 @@ mod tests {
             "metadata": { "name": "hub", "namespace": "apps", "generation": 1 },
             "spec": { "chart": { "spec": { "sourceRef": { "kind": "GitRepository", "name": "repo" } } } },
             "status": { "helmChart": "apps/apps-hub", "lastAttemptedRevision": "1.0.0+2", "observedGeneration": 1,
-                "conditions": [{ "type": "Ready", "status": "True", "reason": "UpgradeSucceeded", "observedGeneration": 1 }] },
+                "conditions": [
+                    { "type": "Ready", "status": "True", "reason": "UpgradeSucceeded", "observedGeneration": 1 },
+                ] },
         });
         let chart_of = |revision: &str| {
             json!({ "status": { "observedSourceArtifactRevision": format!("deploy/prod@sha1:{commit}"),

@@ -92,7 +92,7 @@ impl Follow<'_> {
                 Health::Ready | Health::Progressing { .. } => None,
             };
             let is_old = said.is_some() && said == old_trouble;
-            if !is_old {
+            if !is_old && seen.commit(self.unit).as_deref() == Some(self.commit.as_str()) {
                 old_trouble = None;
             }
             match health {

@@ -153,8 +153,8 @@ impl GitOpsTarget {
             if self.head(unit, fence).await?.is_some_and(|head| head.tree == from.tree) {
                 let (branch, release) = (&unit.branch, from.tree.short());
                 let what = format!(
-                    "{unit}: there is no release to go back to, and release {release} is on `{branch}`: push one that is \
-                     good, or delete the object"
+                    "{unit}: there is no release to go back to, and release {release} is on `{branch}`: push one that \
+                     is good, or delete the object"
                 );
                 return Err(TargetError::World { what, source: None });
             }

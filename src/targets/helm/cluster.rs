@@ -33,7 +33,8 @@ impl ClusterConfig {
             true => Ok(cluster),
             false => Err(TargetError::World {
                 what: format!(
-                    "this is another cluster: its identity is `{found}`, and the pipeline means `{}`; look at the context",
+                    "this is another cluster: its identity is `{found}`, and the pipeline means `{}`; look at the \
+                     context",
                     self.identity
                 ),
                 source: None,

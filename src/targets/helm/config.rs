@@ -39,7 +39,8 @@ pub struct Config {
     pub program: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Environment variables with secrets, taken over from whoever runs piton; their values are taken out of all output.
+    /// Environment variables with secrets, taken over from whoever runs piton; their values are taken out of all
+    /// output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
     /// The longest that one upgrade may take, hooks included, until all of its objects are ready.
@@ -314,5 +315,62 @@ impl<'de> de::Visitor<'de> for ChartForm {
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Chart, A::Error> {
         Packaged::deserialize(de::value::MapAccessDeserializer::new(map)).map(Chart::Packaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn units(change: Value) -> Result<Vec<Unit>, String> {
+        let mut config =
+            json!({ "release": "hub", "namespace": "hub", "chart": "charts/hub", "cluster": { "identity": "x" } });
+        for (key, value) in change.as_object().expect("a map") {
+            config[key] = value.clone();
+        }
+        serde_json::from_value::<Config>(config).map_err(|error| error.to_string())?.units()
+    }
+
+    #[test]
+    fn bad_configurations_are_refused_with_the_reason() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let packaged = |chart: Value| json!({ "chart": chart });
+        let cases = [
+            (json!({ "flags": ["--wait"] }), "the flag `--wait` cannot be used: piton watches"),
+            (json!({ "flags": ["--reuse-values"] }), "going back would not restore them"),
+            (json!({ "chart": "../x" }), "must be a path inside the release"),
+            (json!({ "chart": "oci://registry/hub" }), "needs its version and digest"),
+            (packaged(json!({ "from": "oci://r/hub", "version": "1" })), "needs `digest: "),
+            (packaged(json!({ "from": "oci://r/hub", "version": "1", "digest": "abc" })), "is not a digest"),
+            (packaged(json!({ "from": "https://r", "version": "1", "digest": digest })), "needs its `name`"),
+            (packaged(json!({ "from": "ftp://r", "version": "1", "digest": digest })), "must begin with `oci://`"),
+            (packaged(json!({ "from": "oci://r", "versoin": "1" })), "unknown field `versoin`"),
+            (json!({ "values": ["/etc/passwd"] }), "must be a path inside the release"),
+            (json!({ "set": ["a"] }), "needs `key=value`"),
+            (json!({ "set": ["a=${versoin.hub}"] }), "unknown variable `${versoin.hub}`"),
+            (json!({ "release": "Hub" }), "small letters"),
+            (json!({ "cluster": null }), "`cluster` is missing"),
+            (json!({ "members": { "a": {}, "b": {} } }), "is the same release as"),
+            (json!({ "members": { "a b": {} } }), "must be one word"),
+        ];
+        for (change, reason) in cases {
+            let error = units(change.clone()).expect_err(&change.to_string());
+            assert!(error.contains(reason), "{change}: {error}");
+        }
+    }
+
+    #[test]
+    fn members_take_from_above_what_they_do_not_say() {
+        let above =
+            json!({ "values": ["all.yaml"], "members": { "a": { "values": ["a.yaml"] }, "b": { "namespace": "b" } } });
+        let units = units(above).expect("it is good");
+        let told: Vec<(String, &[String])> = units.iter().map(|unit| (unit.to_string(), &*unit.values)).collect();
+        assert_eq!(
+            told[0],
+            ("a: Helm release hub/hub".to_owned(), ["all.yaml".to_owned(), "a.yaml".to_owned()].as_slice())
+        );
+        assert_eq!(told[1], ("b: Helm release b/hub".to_owned(), ["all.yaml".to_owned()].as_slice()));
     }
 }

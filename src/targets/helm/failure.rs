@@ -109,15 +109,15 @@ mod tests {
         let cases = [
             (
                 "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress",
-                "cannot: another Helm is at work on this release, or was killed at it; `helm history` shows since when, and \
-                 `piton rollback` mends it; Helm says: UPGRADE FAILED: another operation \
+                "cannot: another Helm is at work on this release, or was killed at it; `helm history` shows since when, \
+                 and `piton rollback` mends it; Helm says: UPGRADE FAILED: another operation \
                  (install/upgrade/rollback) is in progress",
             ),
             (
                 "Error: UPGRADE FAILED: cannot patch \"web\" with kind Deployment: Deployment.apps \"web\" is invalid: \
                  spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"x\"}}: field is immutable",
-                "cannot: Deployment `web`: `spec.selector` cannot be changed while the object is there: give the object \
-                 another name, or delete it by hand first",
+                "cannot: Deployment `web`: `spec.selector` cannot be changed while the object is there: give the \
+                 object another name, or delete it by hand first",
             ),
             (
                 "coalesce.go:237: warning: x\nError: template: web/t.yaml:1:2: oops",

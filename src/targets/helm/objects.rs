@@ -87,7 +87,8 @@ async fn mark(cluster: &Cluster, id: &ObjectId) -> Option<(ObjectId, Mark)> {
     Some((id.clone(), Mark::of(&found)))
 }
 
-/// Asks the API server about each object and changes none: what validation, admission and quota refuse, a sentence each.
+/// Asks the API server about each object and changes none: what validation, admission and quota refuse, a sentence
+/// each.
 pub async fn refusals(cluster: &Cluster, objects: &[Value], namespace: &str) -> Result<Vec<String>, KubeError> {
     let questions: Vec<_> = objects.iter().map(|object| refusal(cluster, object, namespace).boxed()).collect();
     let asked: Vec<Result<Option<String>, KubeError>> = stream::iter(questions).buffered(AT_ONCE).collect().await;
@@ -103,19 +104,23 @@ async fn refusal(cluster: &Cluster, object: &Value, namespace: &str) -> Result<O
     let parameters = PatchParams { dry_run: true, ..PatchParams::apply(REHEARSER).force() };
     match api.patch(&id.name, &parameters, &Patch::Apply(object)).await.map_err(KubeError::from) {
         Ok(_) => Ok(None),
-        // 403 and 422 are validation, admission, quota; 400 is a webhook's. Others, such as a namespace that is made only
-        // by the deploy or a list with the same key twice, are no refusal of what Helm does.
         Err(error) => match error.code() {
-            Some(403 | 422) => Ok(Some(format!("{id}: {error}"))),
-            Some(400) if error.to_string().contains("admission webhook") => Ok(Some(format!("{id}: {error}"))),
+            Some(code) if is_refusal(code, &error.to_string()) => Ok(Some(format!("{id}: {error}"))),
             Some(_) => Ok(None),
             None => Err(error),
         },
     }
 }
 
-/// Deletes these objects where they belong to this release: not what Helm is told to keep, and never a kind, a namespace or
-/// a volume claim. Gives the names of what went.
+/// Whether Helm, too, would be refused: by validation, admission or quota, for a wrong type. Others are not, such as a
+/// namespace that only the deploy makes, or a list that has the same key twice.
+fn is_refusal(code: u16, said: &str) -> bool {
+    let wrong_type = said.contains("failed to create typed patch object") && said.contains(": expected ");
+    matches!(code, 403 | 422) || said.contains("admission webhook") || wrong_type
+}
+
+/// Deletes these objects where they belong to this release: not what Helm is told to keep, and never a kind, a
+/// namespace or a volume claim. Gives the names of what went.
 pub async fn sweep(cluster: &Cluster, unit: &Unit, left: &[ObjectId]) -> Result<Vec<String>, KubeError> {
     let mut gone = Vec::new();
     for id in left.iter().filter(|id| !is_precious(id)) {
@@ -145,7 +150,8 @@ mod tests {
 
     #[test]
     fn lists_and_empty_documents_are_unpacked() {
-        let manifest = "---\n# Source: a\n---\napiVersion: v1\nkind: ConfigMapList\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n\
+        let manifest = "---\n# Source: a\n---\napiVersion: v1\nkind: ConfigMapList\nitems:\n\
+                        - {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n\
                         ---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n";
         let objects = parse(manifest).expect("it reads");
         let names: Vec<&str> = objects.iter().filter_map(|object| object["metadata"]["name"].as_str()).collect();

@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let content = json!({ "name": "hub", "info": { "status": "pending-upgrade" }, "config": { "n": 1.5, "big": 9007199254740993_i64 } });
+        let config = json!({ "n": 1.5, "big": 9007199254740993_i64 });
+        let content = json!({ "name": "hub", "info": { "status": "pending-upgrade" }, "config": config });
         assert_eq!(decode(&encode(&content).expect("it packs")), Ok(content));
     }
 

@@ -24,9 +24,9 @@ pub async fn explain(place: &Place, unit: &Unit, open: &Revision) -> TargetError
         Status::Deployed | Status::Superseded | Status::Failed | Status::Other(_) => "open",
     };
     let what = format!(
-        "{unit} is stuck in `{status}`{since}: revision {} was begun, not by this promotion, and never ended; a Helm is \
-         still at work on it, or was killed. If none is at work any more (`helm history {release} --namespace {namespace}`), \
-         `piton rollback` mends it, or `helm rollback {release} --namespace {namespace}` by hand",
+        "{unit} is stuck in `{status}`{since}: revision {} was begun, not by this promotion, and never ended; a Helm \
+         is still at work on it, or was killed. If none is at work any more (`helm history {release} --namespace \
+         {namespace}`), `piton rollback` mends it, or `helm rollback {release} --namespace {namespace}` by hand",
         open.number
     );
     TargetError::World { what, source: None }
@@ -38,8 +38,8 @@ pub async fn end(place: &Place, open: &Revision) -> Result<String, TargetError> 
     Ok(format!("revision {} was left open and is marked as failed", open.number))
 }
 
-/// Makes Helm compare with what it tried last. By itself it compares with the last revision that went well, and would leave
-/// behind whatever a failed one added: fields, containers, whole objects. Gives what counted as deployed before.
+/// Makes Helm compare with what it tried last. By itself it compares with the last revision that went well, and would
+/// leave behind whatever a failed one added: fields, containers, whole objects. Gives what counted as deployed before.
 pub async fn rebase(place: &Place, revisions: &[Revision]) -> Result<Option<Content>, TargetError> {
     let Some((last, older)) = revisions.split_last() else { return Ok(None) };
     let good = older.iter().rev().find(|revision| revision.status == Status::Deployed);

@@ -34,8 +34,8 @@ pub struct Shoulder<'a> {
 }
 
 impl Shoulder<'_> {
-    /// Ends only when something that Helm has just changed is visibly broken. What was broken before, and waits for Helm
-    /// to mend it, does not count.
+    /// Ends only when something that Helm has just changed is visibly broken. What was broken before, and waits for
+    /// Helm to mend it, does not count.
     pub async fn broken(&self) -> Box<Trouble> {
         let content = self.coming().await;
         let manifests = std::iter::once(&content.manifest).chain(&content.hooks);

@@ -55,6 +55,8 @@ pub enum Way {
     Forward,
     /// Back to what was good: a hand edit must not stand in the way, except one of the number of replicas.
     Back,
+    /// Over what was changed by hand: everything is as the release says afterwards.
+    Over,
 }
 
 /// What was written.
@@ -174,7 +176,7 @@ fn try_one<'b>(
 ) -> BoxFuture<'b, Result<Applied, Refused>> {
     Box::pin(async move {
         let object = stage.mark(manifest, tree);
-        let how = How { dry_run: true, strict: true, force: stage.config.force() };
+        let mut how = How { dry_run: true, strict: true, force: stage.config.force() };
         let mut patience = Patience::default();
         loop {
             let error = match stage.cluster.apply(&manifest.id, &object, MANAGER, how).await {
@@ -183,6 +185,10 @@ fn try_one<'b>(
                 Err(error) => error,
             };
             let conflicts = conflicts_in(manifest, &error);
+            if conflicts::are_ours(&conflicts) && !how.force {
+                how.force = true;
+                continue;
+            }
             if !conflicts.is_empty() {
                 return Err(Refused::Conflicts(conflicts));
             }
@@ -300,7 +306,11 @@ impl<'b, 'a> Run<'b, 'a> {
                 Err(error) => error,
             };
             let conflicts = conflicts_in(manifest, &error);
-            if !conflicts.is_empty() && !how.force && (self.way == Way::Back || self.stage.config.force()) {
+            if conflicts::are_ours(&conflicts) && !how.force {
+                how.force = true;
+                continue;
+            }
+            if !conflicts.is_empty() && !how.force && (self.way != Way::Forward || self.stage.config.force()) {
                 how.force = true;
                 self.overrule(conflicts, &mut object);
                 continue;
@@ -319,7 +329,7 @@ impl<'b, 'a> Run<'b, 'a> {
     fn overrule(&self, conflicts: Vec<Conflict>, object: &mut Value) {
         let keeps = |conflict: &Conflict| self.way == Way::Back && conflict.field == ".spec.replicas";
         let (left, taken): (Vec<Conflict>, Vec<Conflict>) = conflicts.into_iter().partition(keeps);
-        if let (false, Some(spec)) = (left.is_empty(), object["spec"].as_object_mut()) {
+        if let (false, Some(spec)) = (left.is_empty(), object.get_mut("spec").and_then(Value::as_object_mut)) {
             spec.remove("replicas");
         }
         self.left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(left);

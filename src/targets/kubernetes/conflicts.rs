@@ -33,6 +33,12 @@ pub fn of(manifest: &Manifest, status: &Status) -> Vec<Conflict> {
     causes.map(conflict).collect()
 }
 
+/// Whether nobody but we ourselves wrote the fields, in another way: weights of a route, pods of a workload.
+pub fn are_ours(conflicts: &[Conflict]) -> bool {
+    let ours = format!("{:?}", super::inventory::MANAGER);
+    !conflicts.is_empty() && conflicts.iter().all(|conflict| conflict.by.split(' ').next() == Some(ours.as_str()))
+}
+
 /// All of them in one sentence, with what a person can do.
 pub fn refusal(conflicts: &[Conflict]) -> TargetError {
     let count = conflicts.len();
@@ -77,6 +83,10 @@ mod tests {
         .expect("it is a status");
         let conflicts = of(&manifest, &status);
         assert_eq!(conflicts.len(), 1);
+        assert!(!are_ours(&conflicts));
+        let own =
+            Conflict { by: "\"piton\" with subresource \"scale\" using apps/v1".to_owned(), ..conflicts[0].clone() };
+        assert!(are_ours(std::slice::from_ref(&own)) && !are_ours(&[own, conflicts[0].clone()]) && !are_ours(&[]));
         let text = refusal(&conflicts).to_string();
         assert!(
             text.starts_with(

@@ -8,11 +8,13 @@ mod deploy;
 pub mod drift;
 mod fence;
 mod glob;
+mod guard;
 pub mod health;
 pub mod inventory;
 mod live;
 pub mod manifest;
 mod order;
+pub mod proof;
 mod prune;
 mod refusals;
 pub mod render;
@@ -22,13 +24,13 @@ mod share;
 pub mod stage;
 pub mod traffic;
 
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, join_all};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
 pub use self::config::{Config, Seat};
 use self::{apply::Way, refusals::world, stage::Stage};
-use super::{Act, Done, Entry, Live, Site, Target, TargetError};
+use super::{Act, Difference, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError};
 use crate::{
     clients::kube::Cluster,
     model::{Portion, Release},
@@ -66,8 +68,20 @@ webhooks are applied in this order, server-side, as field manager `piton`. A fie
 with its manager, and nothing is applied, unless `force: true` takes such fields over. On the way back all fields are taken, and
 named, except `spec.replicas`, which may be what keeps the service up.
 
+Drift is what applying the release again would change (fields that it sets, with the manager that changed them and when), objects that are
+missing, and workloads whose pods are not all this release's, or run two images under one tag. Values of Secrets are never shown. Before a
+release becomes the way back, and every day, its images are looked up in their registries (with the logins of `docker login`) and its
+objects are tried.
+
 The ConfigMap `piton-ENVIRONMENT` lists what piton made. `prune` deletes what an earlier release made and this one lacks: only what
 piton made itself, what is still labelled as its own, and never a namespace, CRD or volume claim unless `prune_also` names that kind.
+
+`rollout` says how the end is awaited. A pod that is visibly broken (its image cannot be pulled, it crashes, its configuration is missing)
+ends it at once, with the pod, its node, the reason and the last lines of its log; a pod that is merely slow has its time, `within`. One
+failed start of a container is forgiven (`restarts`); a pod without room on any node is given `unschedulable_grace`, which wants to be
+minutes where an autoscaler brings nodes; a container without a readiness probe must stay up for `steady`. The log's last lines (ten at
+most, of 200 characters) are shown to people and go into the ledger: `logs: false` where programs write secrets there. A pod of the
+revision before that is not ready and holds up its StatefulSet is deleted. The gate `workload` goes on looking while users move.
 
 Encrypted files (git-crypt, sops, age, PGP, ansible-vault) are never read: under `manifests` they are refused unless `opaque` names them.
 
@@ -136,6 +150,10 @@ impl KubernetesTarget {
             Act::Shift { to, .. } => Err(world(format!(
                 "cannot move {to} of the users: without a `canary` the target moves all of them at once"
             ))),
+            // Back to where it is: what was changed by hand is written over.
+            Act::Retreat { from, to: Some(to) } if from.tree == to.tree => {
+                self.everywhere(|seat| self.go_over(seat, to, fence)).await
+            }
             Act::Retreat { from, to: Some(to) } if self.config.canary().is_some() => {
                 self.everywhere(|seat| self.share_back(seat, from, to, fence)).await
             }
@@ -178,7 +196,10 @@ impl KubernetesTarget {
                 }
             }
         };
-        Ok(try_join_all(seats.iter().map(|seat| one(*seat))).await?.join("; "))
+        // One place that cannot be reached must not stop what is under way in the others, least of all the way back.
+        let done = join_all(seats.iter().map(|seat| one(*seat))).await;
+        let notes: Vec<String> = done.into_iter().collect::<Result<_, _>>()?;
+        Ok(notes.join("; "))
     }
 
     async fn shift_members(&self, names: &[String], release: &Release, fence: u64) -> Result<String, TargetError> {
@@ -224,6 +245,12 @@ impl KubernetesTarget {
         deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await
     }
 
+    async fn go_over(&self, seat: usize, release: &Release, fence: u64) -> Result<String, TargetError> {
+        let mut stage = self.stage(seat, fence).await?;
+        let rendered = stage.render(&release.tree).await?;
+        deploy::whole(&mut stage, &release.tree, &rendered, Way::Over).await
+    }
+
     async fn settle(&self, seat: usize, keep: &Release, fence: u64) -> Result<String, TargetError> {
         let stage = self.stage(seat, fence).await?;
         if stage.held.inventory.stands(&keep.tree) {
@@ -257,5 +284,17 @@ impl Target for KubernetesTarget {
 
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
         Box::pin(self.look())
+    }
+
+    fn sights(&self) -> Sights {
+        Sights { drift: true, way_back: true }
+    }
+
+    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        Box::pin(self.see_drift(release))
+    }
+
+    fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
+        Box::pin(self.try_out(release))
     }
 }

@@ -37,8 +37,8 @@ fn blames_release(error: &KubeError) -> bool {
         KubeError::Refused(status) => match status.code {
             400 | 405 | 413 | 422 => true,
             403 => !is_for_the_account(&status.message) && !is_terminating(&status.message),
-            // A webhook may answer with any code.
-            _ => denied_by_webhook(&status.message),
+            // A webhook may answer with any code, and a field that the kind does not have is answered with 500.
+            _ => denied_by_webhook(&status.message) || status.message.contains("failed to create typed patch object"),
         },
     }
 }
@@ -111,6 +111,12 @@ mod tests {
                 "mend it",
             ),
             (500, "admission webhook \"v.example\" denied the request: no", true, ""),
+            (
+                500,
+                "failed to create typed patch object (x/a; /v1, Kind=ConfigMap): .datta: field not declared",
+                true,
+                "",
+            ),
             (422, "Job.batch \"m\" is invalid: spec.template: field is immutable", true, "another name"),
             (401, "Unauthorized", false, "not valid"),
             (404, "namespaces \"shop\" not found", false, "create the namespace"),

@@ -44,14 +44,27 @@ impl KubernetesTarget {
     ) -> Result<String, TargetError> {
         let mut stage = self.stage(seat, fence).await?;
         let untouched = from.tree == to.tree || canary(&stage)?.stable_after(&from.tree).await? == Stable::Untouched;
+        let stands = stage.held.inventory.stands(&to.tree);
         let mut notes = Vec::new();
-        if stage.held.inventory.stands(&to.tree) && untouched {
+        // Users first, wherever stable is as it was: what else is to be put right must not keep them waiting.
+        let back = match untouched {
+            true => Some(canary(&stage)?.hand_back(Some(from)).await),
+            false => None,
+        };
+        match back {
+            Some(Ok(note)) => notes.push(note),
+            Some(Err(fenced @ TargetError::Fenced { .. })) => return Err(fenced),
+            Some(Err(error)) if stands => return Err(error),
+            // Stable may only need to be applied again.
+            Some(Err(_)) | None => {}
+        }
+        if untouched && stands {
             stage.held.inventory.candidate = None;
             stage.held.keep().await?;
-        } else {
-            let rendered = stage.render(&to.tree).await?;
-            notes.push(deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await?);
+            return Ok(notes.join("; "));
         }
+        let rendered = stage.render(&to.tree).await?;
+        notes.push(deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await?);
         notes.push(canary(&stage)?.hand_back(Some(from)).await?);
         notes.retain(|note| !note.is_empty());
         Ok(notes.join("; "))
@@ -84,9 +97,8 @@ pub async fn bring_up(stage: &mut Stage<'_>, release: &Release, rendered: &Rende
 
 /// Takes the canary down with everything else.
 pub async fn take_down(stage: &Stage<'_>) -> Result<(), TargetError> {
-    let Some(canary) = stage.canary() else { return Ok(()) };
-    match canary.look().await?.tree {
-        Some(_) => canary.hand_back(None).await.map(drop),
+    match stage.canary() {
+        Some(canary) => canary.hand_back(None).await.map(drop),
         None => Ok(()),
     }
 }

@@ -42,7 +42,7 @@ pub struct RealNode {
 }
 
 /// What pods of the sample service run.
-const SAMPLE: [&str; 6] = ["/piton", "sample", "--port", "8080", "--file", "/service.yaml"];
+const SAMPLE: [&str; 8] = ["/piton", "sample", "--host", "0.0.0.0", "--port", "8080", "--file", "/service.yaml"];
 /// How the sample's versions behave, by the end of their names.
 const BEHAVIOURS: [(&str, &str); 6] = [
     ("-crash", "at_start: crashes"),

@@ -150,7 +150,7 @@ pub fn owner(live: &Value, path: &[Step]) -> Option<Owner> {
     let entries = live["metadata"]["managedFields"].as_array()?;
     let holding = entries.iter().filter_map(|entry| {
         let depth = depth(&entry["fieldsV1"], live, path);
-        let at = entry["time"].as_str().and_then(|time| time.parse().ok());
+        let at = entry["time"].as_str().and_then(|time| time.parse::<Stamp>().ok());
         let word = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
         let owner = Owner { manager: word("manager"), subresource: word("subresource"), at };
         (depth > 0).then_some((depth, owner))
@@ -212,9 +212,9 @@ mod tests {
         assert_eq!(
             said(wanted.clone(), live),
             [
+                "spec.replicas: Some(Number(3)) Some(Number(5))",
                 "spec.containers[name=a].image: Some(String(\"a:1\")) Some(String(\"a:2\"))",
                 "spec.containers[name=b].tty: None Some(Bool(true))",
-                "spec.replicas: Some(Number(3)) Some(Number(5))",
             ]
         );
         assert_eq!(said(wanted.clone(), wanted), [] as [String; 0]);
@@ -245,6 +245,8 @@ mod tests {
         let item = Step::Item { name: Some(("name", "web".to_owned())), index: 4 };
         let key = |key: &str| Step::Key(key.to_owned());
         let manager = |path: &[Step]| owner(&live, path).map(|owner| owner.manager);
+        let at = owner(&live, &[Step::Key("spec".to_owned()), Step::Key("replicas".to_owned())]).expect("an owner").at;
+        assert_eq!(at.expect("a time").to_string(), "2026-01-02T00:00:00Z");
         assert_eq!(manager(&[key("spec"), key("replicas")]).as_deref(), Some("kubectl"));
         let image = [key("spec"), key("containers"), item.clone(), key("image")];
         assert_eq!(manager(&image).as_deref(), Some("kubectl-edit"));

@@ -1,4 +1,5 @@
-//! Objects through which a GitOps tool says how far it is: Argo CD's `Application`, Flux's `Kustomization` and `HelmRelease`.
+//! Objects through which a GitOps tool says how far it is: Argo CD's `Application`, Flux's `Kustomization` and
+//! `HelmRelease`.
 
 use serde_json::Value;
 

@@ -41,9 +41,10 @@ pub(super) fn deployment(object: &Value) -> Health {
     }
     Health::progressing(match () {
         () if updated < wanted => format!("{updated} of {wanted} replicas are updated"),
-        () if count("replicas") > updated => {
-            format!("{} replicas of the release before are still up", count("replicas") - updated)
-        }
+        () if count("replicas") > updated => match count("replicas") - updated {
+            1 => "a replica of the release before is still up".to_owned(),
+            n => format!("{n} replicas of the release before are still up"),
+        },
         () => format!("{} of {wanted} replicas are available", count("availableReplicas").min(wanted)),
     })
 }
@@ -74,7 +75,10 @@ pub(super) fn stateful_set(object: &Value) -> Health {
         return Health::progressing(format!("{available} of {wanted} replicas are available"));
     }
     match count("replicas") > wanted {
-        true => Health::progressing(format!("{} replicas too many are still up", count("replicas") - wanted)),
+        true => Health::progressing(match count("replicas") - wanted {
+            1 => "a replica too many is still up".to_owned(),
+            n => format!("{n} replicas too many are still up"),
+        }),
         false => Health::Ready,
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use super::created_at;
+use super::{MANAGER, created_at};
 use crate::clients::kube::ObjectId;
 
 /// What we know of one object.
@@ -92,9 +93,16 @@ impl Entries {
     }
 }
 
-/// Whether an object came into being after we wrote down that we want it: then it is ours.
+/// Whether an object came into being after we wrote down that we want it, and nobody else has written to it: then we made it.
+/// Both are needed: times are whole seconds, and someone else may have made it in the same one.
 pub fn made_since(metadata: &ObjectMeta, since: Option<i64>) -> bool {
-    matches!((created_at(metadata), since), (Some(created), Some(since)) if created >= since)
+    let in_time = matches!((created_at(metadata), since), (Some(created), Some(since)) if created >= since);
+    in_time && !metadata.managed_fields.iter().flatten().any(is_foreign)
+}
+
+/// Controllers that write an object's status do not make it.
+fn is_foreign(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() != Some(MANAGER) && entry.subresource.as_deref().is_none_or(str::is_empty)
 }
 
 impl From<Packed> for Entries {
@@ -199,6 +207,21 @@ mod tests {
             entries.applied(&web, &metadata("u", second), created);
             assert_eq!(entries.get(&web), expected.as_ref(), "{known:?} {second} {created}");
         }
+    }
+
+    #[test]
+    fn what_someone_else_made_in_the_same_second_is_theirs() {
+        let mut map = metadata("u", 100);
+        assert!(made_since(&map, Some(100)));
+        let by = |manager: &str, subresource: &str| ManagedFieldsEntry {
+            manager: Some(manager.to_owned()),
+            subresource: Some(subresource.to_owned()).filter(|name| !name.is_empty()),
+            ..ManagedFieldsEntry::default()
+        };
+        map.managed_fields = Some(vec![by("piton", ""), by("kube-controller-manager", "status")]);
+        assert!(made_since(&map, Some(100)));
+        map.managed_fields = Some(vec![by("piton", ""), by("kubectl-create", "")]);
+        assert!(!made_since(&map, Some(100)));
     }
 
     #[test]

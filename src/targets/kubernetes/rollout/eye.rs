@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Config,
     feed::{self, Change, Need, Pace},
+    free::{InTheWay, Stuck},
     judge::{Judge, Judged},
     picture::Picture,
 };
@@ -23,6 +24,7 @@ pub(super) struct Eye {
     cluster: Cluster,
     picture: Picture,
     judge: Judge,
+    in_the_way: InTheWay,
     pace: Pace,
     feeds: BTreeMap<Need, AbortOnDropHandle<()>>,
     told: Receiver<(Need, Change)>,
@@ -33,13 +35,19 @@ impl Eye {
     pub fn new(cluster: &Cluster, objects: &[ObjectId], config: &Config, pace: Pace) -> Eye {
         let (tell, told) = channel(CHANGES_WAITING_MAX);
         let (picture, judge) = (Picture::new(objects.to_vec()), Judge::new(config));
-        let mut eye = Eye { cluster: cluster.clone(), picture, judge, pace, feeds: BTreeMap::new(), told, tell };
+        let (cluster, in_the_way, feeds) = (cluster.clone(), InTheWay::default(), BTreeMap::new());
+        let mut eye = Eye { cluster, picture, judge, in_the_way, pace, feeds, told, tell };
         eye.open_feeds();
         eye
     }
 
     pub fn judge(&mut self) -> Judged {
         self.judge.judge(&self.picture, Instant::now())
+    }
+
+    /// Pods that hold up their StatefulSet, and when to ask again.
+    pub fn in_the_way(&mut self) -> (Vec<Stuck>, Option<Instant>) {
+        self.in_the_way.ripe(&self.picture, Instant::now())
     }
 
     /// Why nothing is heard of something that is waited for.

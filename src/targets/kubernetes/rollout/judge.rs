@@ -20,6 +20,8 @@ use crate::{
 const MEND_WITHIN: Duration = Duration::from_secs(2);
 /// How long we may be forbidden to look before that is final; rights take a moment to spread.
 const FORBIDDEN_WITHIN: Duration = Duration::from_secs(5);
+/// The reason of a trouble with something that is not there.
+pub(super) const DELETED: &str = "Deleted";
 /// Pods that a sentence names at most.
 const NAMED_MAX: usize = 2;
 
@@ -271,7 +273,7 @@ fn absent(picture: &Picture, id: &ObjectId) -> Trouble {
         true => "somebody deleted it while its rollout was watched",
         false => "it is not there, though it was applied",
     };
-    Trouble::new(id.clone(), "Deleted", message, Blame::World)
+    Trouble::new(id.clone(), DELETED, message, Blame::World)
 }
 
 fn progressing(why: impl Into<String>) -> Health {

@@ -3,6 +3,7 @@
 mod config;
 mod eye;
 pub mod feed;
+mod free;
 mod judge;
 mod log;
 mod picture;
@@ -15,7 +16,7 @@ mod tests;
 use tokio::time::Instant;
 
 pub use self::{
-    config::{Config, HELP},
+    config::Config,
     standing::{Glance, Standing},
 };
 use self::{eye::Eye, feed::Pace, judge::Judged};
@@ -62,7 +63,8 @@ impl Ended {
     }
 }
 
-/// Watches until the end. Lives through an API server that is away for a while.
+/// Watches until the end. It touches only one thing: a pod of the revision before that is not ready and holds up its
+/// StatefulSet is deleted, see `free.rs`. Lives through an API server that is away for a while.
 pub async fn watch(cluster: &Cluster, objects: &[ObjectId], config: &Config, progress: &Progress) -> Ended {
     let ended = until_the_end(cluster, objects, config, progress).await;
     progress.clear();
@@ -89,6 +91,12 @@ async fn until_the_end(cluster: &Cluster, objects: &[ObjectId], config: &Config,
             };
         }
         progress.say(in_words(&missing));
+        let (stuck, ripe) = eye.in_the_way();
+        for pod in &stuck {
+            progress.say(format!("pod {} of the revision before holds up its StatefulSet: it is deleted", pod.name));
+            free::delete(cluster, pod).await;
+        }
+        let again = again.into_iter().chain(ripe).min();
         eye.change(again.map_or(deadline, |again| again.min(deadline))).await;
     }
 }

@@ -184,9 +184,13 @@ impl Picture {
         if listed { Presence::Absent } else { Presence::Unknown }
     }
 
-    /// Whether everything that is waited for has been looked for once.
+    /// Whether everything that is waited for, and what it made, has been looked for once.
     pub(super) fn has_looked(&self) -> bool {
-        self.wanted.iter().all(|id| !matches!(self.presence(id), Presence::Unknown))
+        self.wanted.iter().all(|id| match self.presence(id) {
+            Presence::There(object) => self.is_complete(object),
+            Presence::Absent => true,
+            Presence::Unknown => false,
+        })
     }
 
     pub(super) fn object(&self, id: &ObjectId) -> Option<&Value> {

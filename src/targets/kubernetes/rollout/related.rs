@@ -31,6 +31,11 @@ pub(super) fn newest_pods<'a>(picture: &'a Picture, workload: &'a Value) -> Vec<
     }
 }
 
+/// The pods of a workload that owns them itself, of whatever revision.
+pub(super) fn own_pods<'a>(picture: &'a Picture, workload: &'a Value) -> Vec<&'a Value> {
+    picture.owned("Pod", workload, text(&workload["metadata"]["uid"]))
+}
+
 fn label<'a>(pod: &'a Value, key: &str) -> &'a str {
     text(&pod["metadata"]["labels"][key])
 }

@@ -8,13 +8,19 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Config, eye::Eye, feed::Pace, judge::Judged, log};
+use super::{
+    Config,
+    eye::Eye,
+    feed::Pace,
+    judge::{DELETED, Judged},
+    log,
+};
 use crate::{
     clients::kube::{Cluster, ObjectId},
     model::Blame,
 };
 
-/// Facts of a target: what of the release is visibly broken (empty when nothing is), that all is ready, and what is not.
+/// Facts of a target: what of the release is visibly broken (empty when nothing is), that all is ready, what is not.
 const BROKEN: &str = "broken";
 const READY: &str = "ready";
 const UNSETTLED: &str = "unsettled";
@@ -32,7 +38,9 @@ pub enum Glance {
     /// Under way, or not quite ready, and nothing that can be called broken.
     Unsettled { why: String },
     /// The pod, the reason and the node in a sentence, and below it the last lines of the log.
-    Broken { why: String, blame: Blame },
+    Broken { why: String },
+    /// Something around it is broken, such as a node: it may mend itself, and nobody here is to blame.
+    Disturbed { why: String },
     /// Nobody knows.
     Unknown { why: String },
 }
@@ -93,7 +101,8 @@ async fn look(cluster: Cluster, config: Config, objects: Vec<ObjectId>, tell: wa
             Judged::Ready { note } => Some(Glance::Well { note }),
             Judged::Forbidden { why } => Some(Glance::Unknown { why }),
             Judged::Broken(trouble) => {
-                let blame = trouble.blame;
+                // What somebody deleted does not come back by itself, whoever did it.
+                let holds = trouble.blame == Blame::World && trouble.reason != DELETED;
                 let headline = trouble.headline();
                 // The log is asked for once for each trouble, however often it is seen.
                 let why = match before.take().filter(|(known, _)| *known == headline) {
@@ -102,14 +111,17 @@ async fn look(cluster: Cluster, config: Config, objects: Vec<ObjectId>, tell: wa
                     None => headline.clone(),
                 };
                 before = Some((headline, why.clone()));
-                Some(Glance::Broken { why, blame })
+                Some(match holds {
+                    true => Glance::Disturbed { why },
+                    false => Glance::Broken { why },
+                })
             }
             Judged::Open { missing, again: sooner } => {
                 again = sooner.unwrap_or(again).min(again);
                 open(&eye, &missing)
             }
         };
-        if !matches!(glance, Some(Glance::Broken { .. })) {
+        if !matches!(glance, Some(Glance::Broken { .. } | Glance::Disturbed { .. })) {
             before = None;
         }
         tell.send_if_modified(|told| {
@@ -138,9 +150,8 @@ impl Glance {
         let broken = |why: &str| fact(BROKEN, why);
         match self {
             Glance::Well { note } => vec![broken(""), fact(READY, note)],
-            Glance::Unsettled { why } => vec![broken(""), fact(UNSETTLED, why)],
-            Glance::Broken { why, blame: Blame::Release | Blame::Unknown } => vec![broken(why)],
-            Glance::Broken { why, blame: Blame::World } => vec![broken(""), fact(UNSETTLED, why)],
+            Glance::Unsettled { why } | Glance::Disturbed { why } => vec![broken(""), fact(UNSETTLED, why)],
+            Glance::Broken { why } => vec![broken(why)],
             Glance::Unknown { why: _ } => Vec::new(),
         }
     }

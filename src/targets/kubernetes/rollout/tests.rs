@@ -65,7 +65,10 @@ fn pod(revision: &str, number: usize, state: Value, ready: bool) -> Value {
             "namespace": "hub", "name": format!("web-{revision}-{number}"), "uid": format!("p{revision}{number}"),
             "labels": { "app": "web" }, "ownerReferences": [{ "uid": format!("rs{revision}"), "controller": true }],
         },
-        "spec": { "nodeName": "node-1", "containers": [{ "name": "web", "readinessProbe": { "tcpSocket": { "port": 80 } } }] },
+        "spec": {
+            "nodeName": "node-1",
+            "containers": [{ "name": "web", "readinessProbe": { "tcpSocket": { "port": 80 } } }],
+        },
         "status": {
             "conditions": [
                 { "type": "PodScheduled", "status": "True" },
@@ -265,7 +268,8 @@ fn a_node_that_does_not_answer_is_named() {
     assert!(world.after(0).starts_with("open"));
     assert_eq!(
         world.after(2),
-        "broken: Pod hub/web-2-1, on node-1: NodeNotReady: the node node-1 does not answer: Kubelet stopped posting node \
+        "broken: Pod hub/web-2-1, on node-1: NodeNotReady: the node node-1 does not answer: Kubelet stopped posting \
+         node \
          status."
     );
 }

@@ -24,9 +24,13 @@ pub struct Hand<'a> {
 }
 
 impl Hand<'_> {
+    /// The object; of a kind that the cluster does not know there is none.
     pub async fn get(&self, id: &ObjectId) -> Result<Option<Value>, TargetError> {
         let failed = |error| world(&format!("cannot read {id}"), error);
-        let api = self.cluster.api(id).await.map_err(failed)?;
+        let api = match self.cluster.api(id).await {
+            Err(KubeError::UnknownKind { .. }) => return Ok(None),
+            found => found.map_err(failed)?,
+        };
         let found = api.get_opt(&id.name).await.map_err(|error| failed(error.into()))?;
         found.map(|object| value(&object)).transpose()
     }

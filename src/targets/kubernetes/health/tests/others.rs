@@ -34,7 +34,8 @@ fn what_surrounds_the_workloads() {
         (
             "namespace going",
             object("v1", "Namespace", json!({ "phase": "Terminating" })),
-            "broken, by the world: Namespace hub/web: Terminating: the namespace is being deleted with everything in it",
+            "broken, by the world: Namespace hub/web: Terminating: the namespace is being deleted with everything in \
+             it",
         ),
         ("crd", crd(condition("Established", "True", "", "")), "ready"),
         ("crd new", crd(json!({})), "progressing: its API is not served yet"),
@@ -156,7 +157,8 @@ fn argo_applications() {
     several["status"]["sync"] = json!({ "status": "Synced", "revisions": [THEIRS, OURS] });
     let mut degraded = synced(OURS, "Degraded");
     degraded["status"]["resources"] = json!([
-        { "kind": "Deployment", "namespace": "hub", "name": "web", "health": { "status": "Degraded", "message": "too late" } },
+        { "kind": "Deployment", "namespace": "hub", "name": "web", "health": { "status": "Degraded", "message": "too \
+         late" } },
     ]);
     let rows = vec![
         ("new", application(json!({})), "progressing: it is at no commit, not at 01234567 yet"),

@@ -105,13 +105,15 @@ fn images_that_cannot_be_pulled() {
                 "ErrImagePull",
                 "rpc error: code = NotFound desc = failed to resolve reference \"web:2\": not found",
             ),
-            "broken, by the release: Pod hub/web-1, container web, on node-2: ErrImagePull: rpc error: code = NotFound desc = \
+            "broken, by the release: Pod hub/web-1, container web, on node-2: ErrImagePull: rpc error: code = \
+             NotFound desc = \
              failed to resolve reference \"web:2\": not found",
         ),
         (
             "backing off",
             waiting("ImagePullBackOff", "Back-off pulling image \"web:2\""),
-            "broken, by the release: Pod hub/web-1, container web, on node-2: ImagePullBackOff: Back-off pulling image \"web:2\"",
+            "broken, by the release: Pod hub/web-1, container web, on node-2: ImagePullBackOff: Back-off pulling \
+             image \"web:2\"",
         ),
         (
             "no message",
@@ -121,7 +123,8 @@ fn images_that_cannot_be_pulled() {
         (
             "bad name",
             waiting("InvalidImageName", "Failed to apply default image tag \"WEB::\": couldn't parse image name"),
-            "broken, by the release: Pod hub/web-1, container web, on node-2: InvalidImageName: Failed to apply default image \
+            "broken, by the release: Pod hub/web-1, container web, on node-2: InvalidImageName: Failed to apply \
+             default image \
              tag \"WEB::\": couldn't parse image name",
         ),
         (
@@ -140,7 +143,8 @@ fn containers_that_end() {
         json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container" } });
     let running = json!({ "running": {} });
     let place = "broken, by the release: Pod hub/web-1, container web, on node-2";
-    let rows = vec![
+    let rows =
+        vec![
         (
             "crash loop",
             with(json!({ "state": crash_loop, "restartCount": 2, "lastState": ended(1, "Error", 1) })),
@@ -150,7 +154,8 @@ fn containers_that_end() {
             "ends well and should not",
             with(json!({ "state": crash_loop, "restartCount": 1, "lastState": ended(0, "Completed", 1) })),
             format!(
-                "{place}: CrashLoopBackOff: it ended by itself (exit code 0), and it should keep running, restarted once"
+                "{place}: CrashLoopBackOff: it ended by itself (exit code 0), and it should keep running, restarted \
+                 once"
             ),
         ),
         (
@@ -198,8 +203,10 @@ fn containers_that_end() {
         ),
         (
             "a slow node",
-            waiting("CreateContainerConfigError", "failed to sync configmap cache: timed out waiting for the condition"),
-            "doubtful, by the world: Pod hub/web-1, container web, on node-2: CreateContainerConfigError: failed to sync \
+            waiting("CreateContainerConfigError", "failed to sync configmap cache: timed out waiting for the \
+             condition"),
+            "doubtful, by the world: Pod hub/web-1, container web, on node-2: CreateContainerConfigError: failed to \
+             sync \
              configmap cache: timed out waiting for the condition"
                 .to_owned(),
         ),
@@ -243,18 +250,23 @@ fn init_containers_come_first() {
 
 #[test]
 fn pods_without_a_node() {
-    let full = "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: 3 No preemption victims \
+    let full = "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: 3 No preemption \
+     victims \
                 found for incoming pod.";
-    let away = "0/3 nodes are available: 2 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, 1 node(s) were \
+    let away = "0/3 nodes are available: 2 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, 1 node(s) \
+     were \
                 unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.";
-    let mixed = "0/3 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, 2 Insufficient \
+    let mixed = "0/3 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, 2 \
+     Insufficient \
                  memory.";
     let volume = "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found";
     let mut nominated = unscheduled("Unschedulable", full);
     nominated["status"]["nominatedNodeName"] = "node-1".into();
     let rows = vec![
-        ("full", unscheduled("Unschedulable", full), format!("doubtful, by the release: Pod hub/web-1: Unschedulable: {full}")),
-        ("away", unscheduled("Unschedulable", away), format!("doubtful, by the world: Pod hub/web-1: Unschedulable: {away}")),
+        ("full", unscheduled("Unschedulable", full), format!("doubtful, by the release: Pod hub/web-1: Unschedulable: \
+         {full}")),
+        ("away", unscheduled("Unschedulable", away), format!("doubtful, by the world: Pod hub/web-1: Unschedulable: \
+         {away}")),
         (
             "mixed",
             unscheduled("Unschedulable", mixed),
@@ -307,7 +319,8 @@ fn a_probe_at_a_port_that_is_not_there_can_never_pass() {
     pod["spec"]["containers"][0]["readinessProbe"] = json!({ "httpGet": { "path": "/", "port": "htpp" } });
     assert_eq!(
         say(&of(&pod, &Rule::default())),
-        "broken, by the release: Pod hub/web-1, container web, on node-2: ProbePortUnknown: its readinessProbe asks the port \
+        "broken, by the release: Pod hub/web-1, container web, on node-2: ProbePortUnknown: its readinessProbe asks \
+         the port \
          `htpp`, which this container does not have"
     );
 }

@@ -39,7 +39,7 @@ fn deployments() {
         ("no status", deployment(json!({})), "progressing: its controller has not seen the change yet"),
         ("old", with(json!({ "observedGeneration": 3 })), "progressing: its controller has not seen the change yet"),
         ("updating", with(json!({ "updatedReplicas": 1 })), "progressing: 1 of 3 replicas are updated"),
-        ("surge", with(json!({ "replicas": 4 })), "progressing: 1 replicas of the release before are still up"),
+        ("surge", with(json!({ "replicas": 4 })), "progressing: a replica of the release before is still up"),
         ("starting", with(json!({ "availableReplicas": 2 })), "progressing: 2 of 3 replicas are available"),
         (
             "late",
@@ -53,13 +53,15 @@ fn deployments() {
         (
             "quota",
             with(failure("pods \"web-1-x\" is forbidden: exceeded quota: pods, requested: pods=1, used: pods=3")),
-            "doubtful, by the world: Deployment hub/web: FailedCreate: pods \"web-1-x\" is forbidden: exceeded quota: pods, \
+            "doubtful, by the world: Deployment hub/web: FailedCreate: pods \"web-1-x\" is forbidden: exceeded quota: \
+             pods, \
              requested: pods=1, used: pods=3",
         ),
         (
             "webhook says no",
             with(failure("admission webhook \"images\" denied the request: unsigned image")),
-            "broken, by the release: Deployment hub/web: FailedCreate: admission webhook \"images\" denied the request: \
+            "broken, by the release: Deployment hub/web: FailedCreate: admission webhook \"images\" denied the \
+             request: \
              unsigned image",
         ),
         (
@@ -71,7 +73,8 @@ fn deployments() {
         (
             "paused",
             paused,
-            "broken, by the world: Deployment hub/web: Paused: `spec.paused` is set: nothing is rolled out until it is taken \
+            "broken, by the world: Deployment hub/web: Paused: `spec.paused` is set: nothing is rolled out until it \
+             is taken \
              away",
         ),
     ];
@@ -106,7 +109,7 @@ fn stateful_sets() {
         ),
         ("by hand", set(json!({ "type": "OnDelete" }), halfway), "ready"),
         ("unready", set(rolling.clone(), unready), "progressing: 2 of 3 replicas are ready"),
-        ("surplus", set(rolling.clone(), surplus), "progressing: 1 replicas too many are still up"),
+        ("surplus", set(rolling.clone(), surplus), "progressing: a replica too many is still up"),
         ("unseen", set(rolling, json!({ "replicas": 0 })), "progressing: its controller has not seen the change yet"),
     ];
     check(rows, of);

@@ -1,0 +1,118 @@
+//! What a person sees of it, with the real program.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    cluster::Cluster,
+    support::{Ran, Sandbox},
+};
+
+/// Whatever is visibly broken is back on what was good within this time, on the most loaded machine.
+const BACK_WITHIN: Duration = Duration::from_secs(60);
+
+struct Shop {
+    cluster: &'static Cluster,
+    namespace: String,
+    sandbox: Sandbox,
+}
+
+impl Shop {
+    /// A shop whose first release is out and good.
+    async fn open() -> Shop {
+        let cluster = Cluster::shared().await;
+        let shop = Shop { cluster, namespace: cluster.namespace("shop").await, sandbox: Sandbox::empty() };
+        let identity = cluster.client().await.identity().await.expect("kube-system is there");
+        shop.sandbox.write(
+            "pipelines/shop.yaml",
+            PIPELINE
+                .replace("@IDENTITY@", &identity)
+                .replace("@FILE@", &file(cluster))
+                .replace("@NAMESPACE@", &shop.namespace),
+        );
+        shop.release("1.0.0");
+        shop.promote().ends(0);
+        shop
+    }
+
+    fn release(&self, tag: &str) {
+        self.sandbox.write("deploy/web.yaml", WEB.replace("@TAG@", tag));
+        self.sandbox.commit(&format!("web {tag}"));
+    }
+
+    /// The program waits for itself; the test's own tasks go on meanwhile.
+    fn promote(&self) -> Ran {
+        tokio::task::block_in_place(|| self.sandbox.piton(&["promote", "production"]))
+    }
+
+    async fn image(&self) -> String {
+        let web = self.cluster.get("Deployment", &self.namespace, "web").await.expect("it is there");
+        web["spec"]["template"]["spec"]["containers"][0]["image"].as_str().expect("it is text").to_owned()
+    }
+}
+
+fn file(cluster: &Cluster) -> String {
+    cluster.kubeconfig().display().to_string()
+}
+
+const PIPELINE: &str = "name: shop
+components:
+  web: { file: deploy/web.yaml, path: 'spec.template.spec.containers[0].image' }
+environments:
+  production:
+    target:
+      kubernetes:
+        cluster: { identity: @IDENTITY@, kubeconfig: @FILE@ }
+        namespace: @NAMESPACE@
+        manifests: [deploy]
+        rollout: { within: 60s }
+    gates: { during: [{ name: pods, workload: {}, every: 1s }] }
+    bake: 4s
+";
+
+const WEB: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web }
+spec:
+  replicas: 2
+  selector: { matchLabels: { app: web } }
+  template:
+    metadata: { labels: { app: web } }
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: web
+          image: example.org/web:@TAG@
+          readinessProbe: { httpGet: { path: /, port: 8080 } }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loop_is_shown_with_its_cause_and_its_last_words() {
+    let shop = Shop::open().await;
+    shop.release("2.0.0-exit-7");
+    let began = Instant::now();
+    let ran = shop.promote().ends(1);
+    let took = began.elapsed();
+    println!("{ran}\nmeasured: crash loop, from the command to its end: {:.2} s", took.as_secs_f64());
+    let ran = ran.says("CrashLoopBackOff").says("it ended with exit code 7").says("on node-");
+    let ran = ran.says("\n    | panic: example.org/web:2.0.0-exit-7 cannot work: exit code 7");
+    ran.says("all users are on the release before");
+    assert!(took < BACK_WITHIN, "{took:?}");
+    assert_eq!(shop.image().await, "example.org/web:1.0.0");
+    // What is written down for good is a line.
+    for subject in shop.sandbox.subjects("production") {
+        assert!(!subject.contains("panic:"), "{subject}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_in_the_bake_goes_back_within_seconds() {
+    let shop = Shop::open().await;
+    shop.release("2.0.0-fades-1s");
+    let began = Instant::now();
+    let ran = shop.promote().ends(1);
+    let took = began.elapsed();
+    println!("{ran}\nmeasured: ends 1 s after it was ready, from the command to its end: {:.2} s", took.as_secs_f64());
+    ran.says("gate `pods` failed: Pod ").says("CrashLoopBackOff").says("| panic: ");
+    assert!(took < BACK_WITHIN, "{took:?}");
+    assert_eq!(shop.image().await, "example.org/web:1.0.0");
+}
