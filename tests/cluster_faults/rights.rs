@@ -28,6 +28,35 @@ fn with_rights(world: &World, user: &str, environments: &str) {
     world.sandbox.commit("another user");
 }
 
+/// What `deploy/kubernetes/target.yaml` gives, and nothing else, takes a release up and back through a canary.
+#[test]
+fn the_rights_of_the_manifest_are_enough() {
+    let world = World::new(&impatient());
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/target.yaml");
+    let rights = std::fs::read_to_string(file).expect("the manifest of the rights");
+    let rights = rights.replace("namespace: shop", &format!("namespace: {}", world.namespace));
+    world.block_on(async {
+        let account = "apiVersion: v1\nkind: Namespace\nmetadata: {name: piton}\n---\n\
+                       apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: piton, namespace: piton}\n";
+        world.cluster.apply(account).await;
+        world.cluster.apply(&rights).await;
+    });
+    let token = world.block_on(world.cluster.kubectl(&["--namespace=piton", "create", "token", "piton"]));
+    let kubeconfig = world.cluster.kubeconfig_with("manifest", token.trim());
+    world.write_pipeline(&kubeconfig, &impatient());
+    world.sandbox.commit("another user");
+    world.sandbox.piton(&["promote", "production"]).ends(0);
+    world.bump("1.1.0");
+    let up = world.promote().wait().ends(0);
+    assert!(!format!("{up}").contains("forbidden"), "{up}");
+    world.settles_on("1.1.0");
+    world.bump("1.2.0-crash");
+    let back = world.promote().wait().ends(1);
+    assert!(!format!("{back}").contains("forbidden"), "{back}");
+    world.settles_on("1.1.0");
+    world.keeps_the_laws();
+}
+
 #[test]
 fn rights_that_are_withdrawn_in_the_middle_are_named_and_the_promotion_goes_on_with_them() {
     let world = World::new(CANARY);

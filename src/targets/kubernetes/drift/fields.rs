@@ -246,7 +246,7 @@ mod tests {
         let key = |key: &str| Step::Key(key.to_owned());
         let manager = |path: &[Step]| owner(&live, path).map(|owner| owner.manager);
         let at = owner(&live, &[Step::Key("spec".to_owned()), Step::Key("replicas".to_owned())]).expect("an owner").at;
-        assert_eq!(at.expect("a time").to_string(), "2026-01-02T00:00:00Z");
+        assert_eq!(at.expect("a time").to_string(), "2026-01-02T00:00:00.000Z");
         assert_eq!(manager(&[key("spec"), key("replicas")]).as_deref(), Some("kubectl"));
         let image = [key("spec"), key("containers"), item.clone(), key("image")];
         assert_eq!(manager(&image).as_deref(), Some("kubectl-edit"));
