@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use super::{
     answer::{Answer, Failure},
@@ -11,9 +11,10 @@ use crate::{
 };
 
 /// `piton edit`
-pub fn run(args: &EditArgs, voice: &Voice) -> Result<Answer, Failure> {
+pub fn run(args: &EditArgs, dir: Option<&Path>, voice: &Voice) -> Result<Answer, Failure> {
     let file = args.file.display().to_string();
-    let bytes = std::fs::read(&args.file).map_err(|e| Failure::world(&format!("cannot read {file}"), &e))?;
+    let path = dir.map_or_else(|| args.file.clone(), |dir| dir.join(&args.file));
+    let bytes = std::fs::read(&path).map_err(|e| Failure::world(&format!("cannot read {file}"), &e))?;
     let refused = |e: edit::EditError| Failure { hint: e.hint(), ..Failure::usage(super::answer::words(&e)) };
     let at = match args.pattern {
         true => At::Pattern(args.path.clone()),
@@ -27,7 +28,7 @@ pub fn run(args: &EditArgs, voice: &Voice) -> Result<Answer, Failure> {
     let old = edit::read(&bytes, &place).map_err(refused)?;
     let changed = edit::write(&bytes, &place, from.as_ref(), &to).map_err(refused)?;
     if changed != bytes {
-        replace(&args.file, &changed).map_err(|e| Failure::world(&format!("cannot write {file}"), &e))?;
+        replace(&path, &changed).map_err(|e| Failure::world(&format!("cannot write {file}"), &e))?;
     }
     let old = old.map_or_else(String::new, String::from);
     voice.say(format!("{file}: {} {} → {}", args.path, voice.dim(&old), voice.bold(to.as_str())));

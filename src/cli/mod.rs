@@ -101,7 +101,7 @@ async fn dispatch(cli: Cli, voice: &Voice) -> Result<Answer, Failure> {
     match command {
         Command::Check(args) => check::run(&common, &args, voice),
         Command::Explain(args) => explain::run(&args, voice),
-        Command::Edit(args) => edit::run(&args, voice),
+        Command::Edit(args) => edit::run(&args, common.dir.as_deref(), voice),
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => demo::run(&common, &args, voice).await,
         Command::Serve(args) => serve::run(&common, &args, voice, stop_on_signals()).await,

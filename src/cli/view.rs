@@ -24,6 +24,8 @@ pub struct Watcher {
     follower: JoinHandle<()>,
     /// What each gate said last: the same again is no news.
     said: Mutex<BTreeMap<GateName, String>>,
+    /// Why the last act failed: the next try with the same end is no news.
+    failed: Mutex<Option<String>>,
 }
 
 impl Watcher {
@@ -36,7 +38,7 @@ impl Watcher {
             bar
         });
         let follower = tokio::spawn(follow(progress.follow(), voice.clone(), bar.clone()));
-        Watcher { voice: voice.clone(), environment, bar, follower, said: Mutex::default() }
+        Watcher { voice: voice.clone(), environment, bar, follower, said: Mutex::default(), failed: Mutex::default() }
     }
 
     pub fn end(&self) {
@@ -72,6 +74,10 @@ impl Watcher {
                     Saw::Counts(_) => "counts".to_owned(),
                 };
                 said.insert(reading.gate.clone(), now.clone()) != Some(now)
+            }
+            What::SettleFailed { why, .. } | What::RetreatFailed { why, .. } => {
+                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.replace(why.clone()).as_ref() != Some(why)
             }
             _ => true,
         }
