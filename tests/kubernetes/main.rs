@@ -7,6 +7,7 @@ mod support;
 
 mod apply;
 mod refusals;
+mod rendered;
 mod rights;
 mod story;
 mod world;
