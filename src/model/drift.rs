@@ -170,7 +170,10 @@ mod tests {
             at: Some(Stamp(0)),
             ..difference("a", Some(json!("x")), Some(json!("y")))
         };
-        assert_eq!(by.to_string(), "Deployment hub/web a is y and should be x (kubectl-edit, 1970-01-01T00:00:00.000Z)");
+        assert_eq!(
+            by.to_string(),
+            "Deployment hub/web a is y and should be x (kubectl-edit, 1970-01-01T00:00:00.000Z)"
+        );
     }
 
     #[test]

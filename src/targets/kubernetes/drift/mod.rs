@@ -85,9 +85,10 @@ pub async fn would_be(cluster: &Cluster, id: &ObjectId, object: &Value) -> Resul
     let params = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
     match api.patch(&id.name, &params, &Patch::Apply(object)).await.map_err(KubeError::from) {
         Ok(would) => Ok(Answer::Would(Box::new(value(&would)))),
-        // Rights that are missing and a server in trouble say nothing about the object.
+        // Rights that are missing, a lost race and a server in trouble say nothing about the object; fields of others are no
+        // conflict, since it is asked by force.
         Err(error) => match (error.code(), error.to_string()) {
-            (Some(400 | 409 | 422), why) => Ok(Answer::Refuses(why)),
+            (Some(400 | 422), why) => Ok(Answer::Refuses(why)),
             (Some(403), why) if why.contains("exceeded quota") || why.contains("admission") => Ok(Answer::Refuses(why)),
             (Some(_) | None, _) => Err(error),
         },
