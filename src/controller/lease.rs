@@ -90,7 +90,9 @@ pub struct Election {
     /// What others wrote last, and when we saw it.
     seen: Option<(LeaseSpec, Instant)>,
     term: Option<Term>,
+    /// The hints of standbys as they were seen last, and whether we have looked at all.
     looks: BTreeMap<String, String>,
+    has_heard: bool,
     to_look: mpsc::Sender<String>,
     metrics: Metrics,
 }
@@ -144,8 +146,8 @@ impl Election {
         metrics: Metrics,
     ) -> Election {
         let api = Api::namespaced(cluster.client.clone(), &name.namespace);
-        let (ours, seen, term, looks) = (None, None, None, BTreeMap::new());
-        Election { api, name, identity, times, hold, ours, seen, term, looks, to_look, metrics }
+        let (ours, seen, term, looks, has_heard) = (None, None, None, BTreeMap::new(), false);
+        Election { api, name, identity, times, hold, ours, seen, term, looks, has_heard, to_look, metrics }
     }
 
     /// Takes part until the term is lost, or until `resign`, which lets the Lease go.
@@ -298,11 +300,12 @@ impl Election {
 
     /// What standbys have written on the Lease.
     fn hear(&mut self, lease: &Lease) {
-        let known = !self.looks.is_empty() || self.ours.is_some();
+        // What stood there before we came is old.
+        let known = std::mem::replace(&mut self.has_heard, true);
         for (name, value) in lease.metadata.annotations.iter().flatten() {
             let Some(followed) = name.strip_prefix(LOOK_ANNOTATION) else { continue };
             let before = self.looks.insert(followed.to_owned(), value.clone());
-            if before.as_ref() != Some(value) && (known || before.is_some()) {
+            if before.as_ref() != Some(value) && known {
                 // A full queue means that it is looked at anyway.
                 let _ = self.to_look.try_send(followed.to_owned());
             }
