@@ -220,7 +220,7 @@ pub fn tick_to_the_end(world: &World) -> Ran {
             let status = world.status();
             (status["attempt"].is_null() && status["rollback"].is_null()).then_some(())
         },
-        || String::new(),
+        String::new,
     );
     last.expect("it was run")
 }
