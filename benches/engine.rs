@@ -75,7 +75,7 @@ fn answer(effect: Effect, now: Stamp) -> What {
             What::Read { attempt, reading }
         }
         Effect::Apply { attempt, .. } => What::Applied { attempt, note: String::new() },
-        Effect::Shift { attempt, to, .. } => What::Shifted { attempt, to },
+        Effect::Shift { attempt, to, .. } => What::Shifted { attempt, to, note: String::new() },
         Effect::Retreat { attempt, .. } => What::Retreated { attempt },
         Effect::Settle { attempt, .. } => What::Settled { attempt },
         Effect::Tell { notice } => What::Told { notice: notice.id },

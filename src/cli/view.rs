@@ -133,8 +133,9 @@ fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
         },
         What::Applied { note, .. } => format!("{} deployed {}", voice.good("✓"), voice.dim(note)),
         What::ApplyFailed { why, .. } => format!("{} deploy failed: {why}", voice.bad("✗")),
-        What::Shifted { to, .. } => {
-            format!("{} {} of the users are on it", voice.note("→"), voice.bold(to.to_string()))
+        What::Shifted { to, note, .. } => {
+            let moved = format!("{} {} of the users are on it", voice.note("→"), voice.bold(to.to_string()));
+            if note.is_empty() { moved } else { format!("{moved}: {}", voice.dim(note)) }
         }
         What::ShiftFailed { to, why, .. } => format!("{} moving {to} of the users failed: {why}", voice.bad("✗")),
         What::Promoted { .. } => {

@@ -54,7 +54,7 @@ impl State {
                     a.tries.hopeless = *blame == Blame::Release;
                 }
             }
-            What::Shifted { attempt, to } => {
+            What::Shifted { attempt, to, .. } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
                     a.acted = Some(at);
                     a.tries = Tries::default();

@@ -40,7 +40,7 @@ fn in_full(what: &What) -> String {
         What::StepPassed { attempt, step } => format!("{attempt} passed step {}", step + 1),
         What::Applied { attempt, note } => with_reason(format!("{attempt} is deployed"), Some(note)),
         What::ApplyFailed { attempt, why, .. } => format!("{attempt} could not be deployed: {why}"),
-        What::Shifted { attempt, to } => format!("{attempt} has {to} of the users"),
+        What::Shifted { attempt, to, note } => with_reason(format!("{attempt} has {to} of the users"), Some(note)),
         What::ShiftFailed { attempt, to, why, .. } => format!("{attempt} could not get {to} of the users: {why}"),
         What::Promoted { attempt } => format!("{attempt} is promoted and the last known good"),
         What::Settled { attempt } => format!("{attempt}: what it replaced is gone"),

@@ -98,6 +98,9 @@ pub enum What {
     Shifted {
         attempt: AttemptId,
         to: Portion,
+        /// What the target says of it, such as the share that was seen to arrive.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
     },
     ShiftFailed {
         attempt: AttemptId,

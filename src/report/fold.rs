@@ -39,7 +39,7 @@ impl Teller {
             What::ShiftFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("moving users failed: {why}")),
             What::SettleFailed { attempt, why } => self.trouble(*attempt, at, format!("taking down failed: {why}")),
             What::RetreatFailed { attempt, why } => self.trouble(*attempt, at, format!("going back failed: {why}")),
-            What::Shifted { attempt, to } => self.shifted(*attempt, at, to),
+            What::Shifted { attempt, to, .. } => self.shifted(*attempt, at, to),
             What::Promoted { attempt } => self.promoted(*attempt, at),
             What::Settled { attempt } => self.settled(*attempt, at),
             What::WatchEnded { attempt } => self.watch_ended(*attempt, at),

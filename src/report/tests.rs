@@ -117,7 +117,7 @@ fn goes_well(teller: &mut Teller, id: u64) {
     teller.says(What::StepPassed { attempt, step: 0 });
     teller.after(4).says(What::Applied { attempt, note: "up".to_owned() });
     for (step, share) in [(2, "10%"), (3, "100%")] {
-        teller.after(1).says(What::Shifted { attempt, to: all(share) });
+        teller.after(1).says(What::Shifted { attempt, to: all(share), note: String::new() });
         for n in 0..3 {
             teller.after(5).reads(id, "front", good()).reads(id, "errors", counts(step * 200 + 100 * n, 1));
         }
@@ -141,7 +141,8 @@ fn goes_badly(teller: &mut Teller, id: u64) {
         blame: crate::model::Blame::World,
     });
     teller.after(3).says(What::Applied { attempt, note: "up".to_owned() });
-    teller.after(1).says(What::Shifted { attempt, to: Portion::Share("10%".parse().expect("a share")) });
+    let to = Portion::Share("10%".parse().expect("a share"));
+    teller.after(1).says(What::Shifted { attempt, to, note: String::new() });
     teller.reads(id, "front", good()).reads(id, "errors", counts(0, 0));
     teller.after(5).reads(id, "front", Saw::Blind("no route <to> host".to_owned())).reads(id, "errors", counts(20, 3));
     teller.after(5).reads(id, "front", good()).reads(id, "errors", counts(60, 21));

@@ -93,7 +93,7 @@ impl<'a> Hands<'a> {
 
     async fn shift(&self, attempt: AttemptId, release: Release, to: Portion, fence: u64) -> What {
         match self.perform(Act::Shift { release, to: to.clone() }, fence).await {
-            Ok(_) => What::Shifted { attempt, to },
+            Ok(done) => What::Shifted { attempt, to, note: done.note },
             Err(error) => What::ShiftFailed { attempt, to, blame: blame(&error), why: sentence(&error) },
         }
     }

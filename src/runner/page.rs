@@ -117,7 +117,7 @@ fn line(after: &State, what: &What) -> String {
         What::StepPassed { attempt, step } => format!("{attempt}: step {} passed", step + 1),
         What::Applied { attempt, .. } => format!("{attempt}: deployed"),
         What::ApplyFailed { attempt, why, .. } => format!("{attempt}: deploy failed: {why}"),
-        What::Shifted { attempt, to } => format!("{attempt}: {to} of the users moved"),
+        What::Shifted { attempt, to, .. } => format!("{attempt}: {to} of the users moved"),
         What::ShiftFailed { attempt, to, why, .. } => format!("{attempt}: moving {to} of the users failed: {why}"),
         What::Promoted { attempt } => match after.good.as_ref().filter(|good| good.attempt == *attempt) {
             Some(good) => format!("{attempt}: promoted, {} is known good", good.release.tree.short()),

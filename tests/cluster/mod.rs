@@ -10,6 +10,7 @@ pub mod plane;
 pub mod ports;
 pub mod programs;
 pub mod reaper;
+pub mod router;
 pub mod waiting;
 
 use std::{

@@ -35,6 +35,12 @@ pub extern "C" fn a_real_node() {
     skip_for(lacks_root.or_else(|| without(&[programs::KUBELET])).or_else(node::lacks));
 }
 
+/// The same with a router in front of the pods.
+pub extern "C" fn a_router_and_a_real_node() {
+    skip_for(without(&[programs::TRAEFIK]));
+    a_real_node();
+}
+
 /// Why programs can neither be found nor built.
 fn without(wanted: &[GoProgram]) -> Option<String> {
     let missing = wanted.iter().find(|program| program.find().is_none())?;

@@ -49,6 +49,15 @@ pub const HELM_4: GoProgram = GoProgram {
     stamps: &["helm.sh/helm/v4/internal/version.version={version}"],
 };
 
+/// A router that leads requests by Gateway API routes and by its own resources.
+pub const TRAEFIK: GoProgram = GoProgram {
+    name: "traefik",
+    folder: "tests/cluster/modules/traefik",
+    package: "github.com/traefik/traefik/v3/cmd/traefik",
+    version_of: "github.com/traefik/traefik/v3",
+    stamps: &[],
+};
+
 /// What every cluster runs, and what looks at it.
 pub const CONTROL_PLANE: [GoProgram; 5] = [ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL];
 
@@ -86,6 +95,30 @@ impl GoProgram {
         let required = lines.find(|words| words.contains(&self.version_of) && !words.contains(&"tool"));
         let version = required.and_then(|words| words.into_iter().find(|word| word.starts_with('v')));
         version.unwrap_or_else(|| panic!("{}/go.mod requires no {}", self.folder, self.version_of)).to_owned()
+    }
+
+    /// A file of a module that the program is built from, such as its CRDs; it is kept beside the program.
+    pub fn file_of(&self, module: &str, file: &str) -> PathBuf {
+        self.path();
+        let name = file.rsplit('/').next().expect("it has a name");
+        let place = self.cached().with_file_name(name);
+        if !place.is_file() {
+            let fresh = self.cached().with_file_name(format!(".{name}.{}", std::process::id()));
+            fs::create_dir_all(fresh.parent().expect("it is in a folder")).expect("room for the cache");
+            fs::copy(self.module(module).join(file), &fresh).unwrap_or_else(|e| panic!("no {file} in {module}: {e}"));
+            fs::rename(&fresh, &place).expect("one file system");
+        }
+        place
+    }
+
+    /// Where a module of the pinned ones lies unpacked.
+    fn module(&self, module: &str) -> PathBuf {
+        let mut go = Command::new("go");
+        go.args(["mod", "download", "-json", module]).current_dir(self.source()).env("GOTOOLCHAIN", "local");
+        let output = go.output().unwrap_or_else(|e| panic!("cannot run `go`, which knows where {module} is: {e}"));
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let place = told["Dir"].as_str();
+        place.unwrap_or_else(|| panic!("no {module}: {told}{}", String::from_utf8_lossy(&output.stderr))).into()
     }
 
     fn build(&self) -> PathBuf {

@@ -146,11 +146,25 @@ async fn a_lost_node_is_given_up_and_found_again() {
             if is_so { Ok(()) } else { Err(format!("{conditions:?}")) }
         }
     };
+    let namespace = cluster.namespace("lost").await;
+    cluster.apply(&pod(&namespace, "stays", "good", "Always")).await;
+    let pod_ready = |wanted: &'static str| {
+        let (cluster, namespace) = (&cluster, &namespace);
+        async move {
+            let status = status(cluster, namespace, "stays").await;
+            let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+            let is_so = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == wanted);
+            if is_so { Ok(()) } else { Err(format!("{conditions:?}")) }
+        }
+    };
     cluster.wait_until("the node is ready", || ready("True")).await;
+    cluster.wait_until("the pod is ready", || pod_ready("True")).await;
     cluster.kubelet().lose_node("node-1");
     cluster.wait_until("the node is given up", || ready("Unknown")).await;
+    cluster.wait_until("its pod is called not ready", || pod_ready("False")).await;
     cluster.kubelet().find_node("node-1");
     cluster.wait_until("the node is ready again", || ready("True")).await;
+    cluster.wait_until("its pod is ready again", || pod_ready("True")).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@ use piton::{clients::http::Ask, model::Span};
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, Options};
+use crate::{cluster::Cluster, cluster_with};
 
 const DEPLOYMENT: &str = "
 apiVersion: apps/v1
@@ -68,14 +68,8 @@ async fn a_probe_that_fails_keeps_a_pod_from_being_ready() {
 }
 
 /// The cluster of this group, a fresh namespace, and images of these versions.
-async fn world(prefix: &str, versions: &'static [&'static str]) -> (&'static Cluster, String) {
-    let cluster = Cluster::shared_with(Options { nodes: 0, real_node: true, ..Options::default() }).await;
-    let import = move || {
-        for version in versions {
-            cluster.real_node().sample_image(version).expect("the runtime takes the image");
-        }
-    };
-    tokio::task::spawn_blocking(import).await.expect("no panic");
+async fn world(prefix: &str, versions: &[&str]) -> (&'static Cluster, String) {
+    let cluster = cluster_with(versions.iter().map(ToString::to_string).collect()).await;
     (cluster, cluster.namespace(prefix).await)
 }
 

@@ -112,7 +112,7 @@ impl Tale {
             ["applied"] => What::Applied { attempt, note: String::new() },
             ["apply", "fails"] => What::ApplyFailed { attempt, why, blame: Blame::Unknown },
             ["apply", "is", "hopeless"] => What::ApplyFailed { attempt, why, blame: Blame::Release },
-            ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)) },
+            ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)), note: String::new() },
             ["shift", share, "fails"] => {
                 What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::Unknown }
             }
@@ -312,7 +312,7 @@ impl Tale {
             }
             Effect::Apply { attempt, .. } if kind => What::Applied { attempt, note: String::new() },
             Effect::Apply { attempt, .. } => What::ApplyFailed { attempt, why, blame: Blame::World },
-            Effect::Shift { attempt, to, .. } if kind => What::Shifted { attempt, to },
+            Effect::Shift { attempt, to, .. } if kind => What::Shifted { attempt, to, note: String::new() },
             Effect::Shift { attempt, to, .. } => What::ShiftFailed { attempt, to, why, blame: Blame::World },
             Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt },
             Effect::Retreat { attempt, .. } => What::RetreatFailed { attempt, why },

@@ -9,6 +9,7 @@ use super::{
     stage::Stage,
 };
 use crate::{
+    clients::kube::ObjectId,
     model::{Release, Share},
     targets::TargetError,
 };
@@ -58,7 +59,7 @@ impl KubernetesTarget {
             // Stable may only need to be applied again.
             Some(Err(_)) | None => {}
         }
-        if untouched && stands {
+        if untouched && stands && has_its_routes(&stage, to, &mut notes).await? {
             stage.held.inventory.candidate = None;
             stage.held.keep().await?;
             return Ok(notes.join("; "));
@@ -110,6 +111,16 @@ async fn runs_beside(stage: &Stage<'_>, release: &Release) -> Result<bool, Targe
         Some(stable) => Ok(*stable != release.tree),
         None => Ok(canary(stage)?.stable_after(&release.tree).await? == Stable::Untouched),
     }
+}
+
+/// Whether every route is there that the release brings: one that somebody deleted comes back with it.
+async fn has_its_routes(stage: &Stage<'_>, to: &Release, notes: &mut Vec<String>) -> Result<bool, TargetError> {
+    let Some(lost) = canary(stage)?.lost_route().await? else { return Ok(true) };
+    let rendered = stage.render(&to.tree).await?;
+    let is_it = |id: &ObjectId| (&id.kind, &id.name, &id.namespace) == (&lost.kind, &lost.name, &lost.namespace);
+    let brings_it = rendered.manifests.iter().any(|manifest| is_it(&manifest.id));
+    notes.extend(brings_it.then(|| format!("{lost} was gone, and was applied again")));
+    Ok(!brings_it)
 }
 
 fn canary<'b>(stage: &'b Stage<'_>) -> Result<Canary<'b>, TargetError> {

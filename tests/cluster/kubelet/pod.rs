@@ -160,10 +160,10 @@ impl Life {
         }
     }
 
-    /// Writes the status where it has changed.
+    /// Writes the status where it has changed, by us or by others: while its node was away the controllers called the pod not ready.
     async fn write(&mut self) -> Result<(), Gone> {
         let status = self.status();
-        if status == self.written {
+        if status == self.written && self.is_believed() {
             return Ok(());
         }
         let body = json!({"metadata": {"uid": self.about.uid}, "status": status});
@@ -177,6 +177,17 @@ impl Life {
         }
         self.written = status;
         Ok(())
+    }
+
+    /// Whether the API server says of our conditions what we say.
+    fn is_believed(&self) -> bool {
+        let pod = self.pods.borrow();
+        let shown = pod.data["status"]["conditions"].as_array();
+        let agrees = |one: &Value| {
+            let ours = one["type"].as_str().and_then(|kind| self.conditions.get(kind));
+            ours.is_none_or(|(status, _)| *status == one["status"])
+        };
+        shown.is_none_or(|shown| shown.iter().all(agrees))
     }
 
     fn status(&mut self) -> Value {

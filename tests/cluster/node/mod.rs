@@ -44,11 +44,12 @@ pub struct RealNode {
 /// What pods of the sample service run.
 const SAMPLE: [&str; 8] = ["/piton", "sample", "--host", "0.0.0.0", "--port", "8080", "--file", "/service.yaml"];
 /// How the sample's versions behave, by the end of their names.
-const BEHAVIOURS: [(&str, &str); 6] = [
+const BEHAVIOURS: [(&str, &str); 7] = [
     ("-crash", "at_start: crashes"),
     ("-mute", "at_start: never_listens"),
     ("-hang", "at_start: hangs"),
     ("-bad", "work_fails: true"),
+    ("-leaky", "leaks_kib: 262144"),
     ("-mortal", "dies_after: 3s"),
     ("-stubborn", "ignores_sigterm: true"),
 ];

@@ -47,7 +47,8 @@ pub struct Track {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub mirror: Option<Share>,
-    /// How to see which release answers; without it the share is what the router was told, not what arrived.
+    /// How to see which release answers; without it the share is what the router was told, not what arrived. With it nobody
+    /// goes further where nothing can be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
     /// How long routers may take to hear that a Service is no longer meant, before its pods are taken down.

@@ -127,7 +127,11 @@ impl Stand<'_> {
         self.progress.say(format!("counting whose answers come from {}", wanted.url));
         match verify::verify(wanted, release, share).await {
             verify::Arrived::As(seen) => Ok(seen),
-            verify::Arrived::Unknown(why) => Ok(format!("that it arrives is unverified: {why}")),
+            // Not seen is not arrived: nobody goes further on a way that nobody can see.
+            verify::Arrived::Unknown(why) => {
+                let id = self.canary_id();
+                Err(wrong(format!("{id} was given {share}, and whether it arrives cannot be seen: {why}")))
+            }
             verify::Arrived::Not(seen) => {
                 let id = self.canary_id();
                 Err(wrong(format!("{id} was given {share}, but the router does not do so yet: {seen}")))

@@ -24,7 +24,7 @@ use super::{
     manifest::Manifest,
     rollout,
     traffic::{
-        Pair, Router,
+        Extras, Pair, Router,
         hand::{Hand, wrong},
         steer::Steer,
     },
@@ -135,7 +135,12 @@ impl Canary<'_> {
         for stand in &stands {
             let back = stand.users_back().await?;
             notes.extend(back.notes);
-            moved.extend(back.users.then_some(stand));
+            // Testers and copies of requests may come to it whatever its share.
+            let asked = back.users || (stand.track.extras() != Extras::default() && stand.canary().await?.is_some());
+            moved.extend(asked.then_some(stand));
+        }
+        for stand in &stands {
+            stand.steer().clear().await?;
         }
         for stand in moved {
             notes.extend(stand.drained(from).await);
@@ -155,6 +160,16 @@ impl Canary<'_> {
             }
         }
         Ok(Stable::Untouched)
+    }
+
+    /// The first route that is not there: users who came by it come to nobody.
+    pub async fn lost_route(&self) -> Result<Option<ObjectId>, TargetError> {
+        for stand in self.stands() {
+            if let Some(lost) = stand.position().await?.missing.into_iter().next() {
+                return Ok(Some(lost));
+            }
+        }
+        Ok(None)
     }
 
     /// The Deployments beside stable, whether or not they are there.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{clients::kube::ObjectId, model::Share};
 
+const VERSION: &str = "gateway.networking.k8s.io/v1";
 /// The API allows weights to 1 000 000.
 const TOTAL: u64 = 10_000;
 
@@ -53,7 +54,7 @@ impl RouteKind {
 impl Gateway {
     pub fn routes(&self, namespace: &str) -> Vec<ObjectId> {
         let id = |name: &String| ObjectId {
-            api_version: "gateway.networking.k8s.io/v1".to_owned(),
+            api_version: VERSION.to_owned(),
             kind: self.kind.name().to_owned(),
             namespace: Some(namespace.to_owned()),
             name: name.clone(),
@@ -98,6 +99,31 @@ impl Gateway {
         self.rules.iter().map(find).collect()
     }
 
+    /// The Gateways that a route belongs to.
+    pub fn parents(&self, route: &Value, namespace: &str) -> Vec<ObjectId> {
+        let all = route["spec"]["parentRefs"].as_array().into_iter().flatten();
+        let gateways = all.filter(|parent| parent["kind"].as_str().unwrap_or("Gateway") == "Gateway");
+        let id = |parent: &Value| ObjectId {
+            api_version: VERSION.to_owned(),
+            kind: "Gateway".to_owned(),
+            namespace: Some(parent["namespace"].as_str().unwrap_or(namespace).to_owned()),
+            name: parent["name"].as_str().unwrap_or_default().to_owned(),
+        };
+        gateways.map(id).collect()
+    }
+
+    /// What a mirror of this share needs, and a GatewayClass that tells its features does not tell.
+    pub fn lacks_feature(&self, class: &Value, share: Share) -> Option<&'static str> {
+        let features = class["status"]["supportedFeatures"].as_array().filter(|all| !all.is_empty())?;
+        let has = |name: &&str| features.iter().any(|one| one["name"] == *name || *one == *name);
+        let needed = match (self.kind, share) {
+            (RouteKind::Grpc, _) => return None,
+            (RouteKind::Http, Share::WHOLE) => &["HTTPRouteRequestMirror"][..],
+            (RouteKind::Http, _) => &["HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror"],
+        };
+        needed.iter().find(|name| !has(name)).copied()
+    }
+
     /// A filter in each of our rules that sends a copy of the requests to the canary.
     pub fn mirror(&self, pair: &Pair, route: &mut Value, mirror: Option<Share>) -> Result<(), Fault> {
         let places: Vec<Path> = self.form(pair, route)?.lists_in(route);
@@ -140,6 +166,12 @@ impl Gateway {
             "spec": spec,
         }))
     }
+}
+
+/// A GatewayClass by its name.
+pub fn class(name: &str) -> ObjectId {
+    let (api_version, kind) = (VERSION.to_owned(), "GatewayClass".to_owned());
+    ObjectId { api_version, kind, namespace: None, name: name.to_owned() }
 }
 
 fn mirror_filter(canary: &str, port: &Value, share: Share) -> Value {

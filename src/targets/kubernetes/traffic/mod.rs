@@ -129,17 +129,47 @@ impl Router {
         match self {
             Router::Gateway(gateway) => gateway.mirror(pair, route, extras.and_then(|extras| extras.mirror)),
             Router::Istio(istio) => istio.decorate(pair, route, extras),
-            Router::Nginx(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => Ok(()),
+            Router::Traefik(traefik) => {
+                traefik.mirror(pair, route, extras.is_some_and(|extras| extras.mirror.is_some()));
+                Ok(())
+            }
+            Router::Nginx(_) | Router::Generic(_) | Router::Replicas => Ok(()),
         }
     }
 
-    /// Objects of our own that lead testers to the canary.
-    pub fn companions(&self, pair: &Pair, route: &Value, testers: &Testers) -> Result<Vec<Value>, Fault> {
-        match self {
-            Router::Gateway(gateway) => gateway.testers(pair, route, testers).map(|route| vec![route]),
-            Router::Istio(_) | Router::Nginx(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
-                Ok(Vec::new())
+    /// Objects of our own that lead testers to the canary, or copies of requests.
+    pub fn companions(&self, pair: &Pair, route: &Value, extras: &Extras) -> Result<Vec<Value>, Fault> {
+        match (self, &extras.testers, extras.mirror) {
+            (Router::Gateway(gateway), Some(testers), _) => {
+                gateway.testers(pair, route, testers).map(|route| vec![route])
             }
+            (Router::Traefik(traefik), _, Some(share)) => Ok(traefik.mirrors(pair, &bare(self, pair, route)?, share)),
+            (
+                Router::Gateway(_)
+                | Router::Istio(_)
+                | Router::Nginx(_)
+                | Router::Traefik(_)
+                | Router::Generic(_)
+                | Router::Replicas,
+                _,
+                _,
+            ) => Ok(Vec::new()),
+        }
+    }
+
+    /// What `companions` may have made for a route.
+    pub fn companion_ids(&self, pair: &Pair, route: &ObjectId, extras: &Extras) -> Vec<ObjectId> {
+        match self {
+            Router::Gateway(_) if extras.testers.is_some() => {
+                vec![ObjectId { name: format!("{}-piton-testers", route.name), ..route.clone() }]
+            }
+            Router::Traefik(traefik) if extras.mirror.is_some() => traefik.mirror_ids(pair),
+            Router::Gateway(_)
+            | Router::Istio(_)
+            | Router::Nginx(_)
+            | Router::Traefik(_)
+            | Router::Generic(_)
+            | Router::Replicas => Vec::new(),
         }
     }
 
@@ -157,11 +187,17 @@ impl Router {
         let (testers, mirror) = match self {
             Router::Gateway(_) | Router::Istio(_) => (true, true),
             Router::Nginx(_) => (true, false),
-            Router::Traefik(_) | Router::Generic(_) | Router::Replicas => (false, false),
+            Router::Traefik(_) => (false, true),
+            Router::Generic(_) | Router::Replicas => (false, false),
         };
         let name = self.name();
         if extras.mirror.is_some() && !mirror {
-            return Some(format!("the router `{name}` cannot mirror requests; `gateway` and `istio` can"));
+            return Some(format!("the router `{name}` cannot mirror requests; `gateway`, `istio` and `traefik` can"));
+        }
+        if let (Router::Traefik(_), Some(share)) = (self, extras.mirror)
+            && !share.hundredths().is_multiple_of(100)
+        {
+            return Some(format!("the router `{name}` mirrors whole percents of the requests, not {share}"));
         }
         if extras.testers.is_some() && !testers {
             return Some(format!(

@@ -192,6 +192,14 @@ fn fine_enough(new: &Weighed, share: Share) -> Result<(), Fault> {
 }
 
 impl Form {
+    /// Whether an entry of a list is the stable Service.
+    pub fn is_stable(&self, entry: &Value) -> bool {
+        match &self.places {
+            Places::Lists(lists) => lists.is_stable(entry),
+            Places::Weights { .. } => false,
+        }
+    }
+
     /// The lists that one of our backends is in.
     pub fn lists_in(&self, route: &Value) -> Vec<Path> {
         match &self.places {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Extras, Fault, Pair, Router,
+    Extras, Fault, Pair, Router, gateway,
     hand::{Hand, wrong},
     nginx::Nginx,
     record::{self, Record},
@@ -77,6 +77,7 @@ impl Steer<'_> {
     pub async fn rehearse(&self, share: Share) -> Result<(), TargetError> {
         for id in self.router.routes(&self.pair.namespace) {
             let route = self.hand.get(&id).await?.ok_or_else(|| gone(&id))?;
+            self.check_mirror(&id, &route).await?;
             match self.router {
                 Router::Nginx(nginx) => nginx.clone_of(self.pair, &route, share, &self.extras).map(drop),
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
@@ -143,9 +144,8 @@ impl Steer<'_> {
     }
 
     fn companions(&self, route: &Value) -> Result<Vec<Value>, TargetError> {
-        let Some(testers) = &self.extras.testers else { return Ok(Vec::new()) };
         let id = ObjectId::of(route).ok_or_else(|| wrong("a route has no name"))?;
-        self.router.companions(self.pair, route, testers).map_err(|fault| cannot(&id, &fault))
+        self.router.companions(self.pair, route, &self.extras).map_err(|fault| cannot(&id, &fault))
     }
 
     /// The way back needs no route: without one nobody comes to the canary.
@@ -210,9 +210,15 @@ impl Steer<'_> {
     }
 
     async fn clear_on(&self, id: &ObjectId) -> Result<(), TargetError> {
-        if self.extras.testers.is_some() && matches!(self.router, Router::Gateway(_)) {
-            self.hand.delete(&ObjectId { name: format!("{}-piton-testers", id.name), ..id.clone() }).await?;
+        self.cleared_on(id).await?;
+        // Last: the route may have led to them.
+        for companion in self.router.companion_ids(self.pair, id, &self.extras) {
+            self.hand.delete(&companion).await?;
         }
+        Ok(())
+    }
+
+    async fn cleared_on(&self, id: &ObjectId) -> Result<(), TargetError> {
         for _ in 0..TRIES {
             let Some(old) = self.hand.get(id).await? else { return Ok(()) };
             self.hand.check_number(record::read(&old).map(|record| record.fence))?;
@@ -224,6 +230,25 @@ impl Steer<'_> {
         Err(wrong(format!(
             "{id} was written by somebody else at every one of {TRIES} tries to take the canary out of it"
         )))
+    }
+
+    /// A mirror that the gateway does not know would turn every request away: its class says what it can.
+    async fn check_mirror(&self, id: &ObjectId, route: &Value) -> Result<(), TargetError> {
+        let (Router::Gateway(gateway), Some(share)) = (self.router, self.extras.mirror) else { return Ok(()) };
+        for place in gateway.parents(route, &self.pair.namespace) {
+            // Who may not read it, or finds no word in it, knows nothing against it.
+            let Ok(Some(parent)) = self.hand.get(&place).await else { continue };
+            let Some(class) = parent["spec"]["gatewayClassName"].as_str().map(gateway::class) else { continue };
+            let Ok(Some(object)) = self.hand.get(&class).await else { continue };
+            if let Some(feature) = gateway.lacks_feature(&object, share) {
+                let advice = "take `mirror` out of the `canary`, or use a gateway that can";
+                return Err(wrong(format!(
+                    "{id} cannot mirror requests: {class} does not have {feature} among its features, and would turn \
+                     every request away; {advice}"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

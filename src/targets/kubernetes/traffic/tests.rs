@@ -187,7 +187,10 @@ fn testers_and_mirrors_come_and_go_with_the_canary() {
         testers: serde_json::from_value(json!({"header": {"x-canary": "yes"}, "cookie": {"tester": "1"}})).ok(),
         mirror: Some(share("10%")),
     };
-    for (router, route) in kinds().into_iter().take(2) {
+    let able = |(router, _): &(Router, Value)| {
+        matches!(router, Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_))
+    };
+    for (router, route) in kinds().into_iter().filter(able) {
         let new = steered(&router, &pair(), &route, share("5%"), &extras, 1).expect("it is written");
         let text = new.to_string();
         assert!(text.contains("irror"), "{text}");
@@ -209,7 +212,8 @@ fn a_testers_route_matches_what_the_stable_one_does_and_the_header() {
         "backendRefs": [{"name": "web", "port": 80}],
     }]}});
     let testers = serde_json::from_value(json!({"header": {"x-canary": "yes"}})).expect("testers");
-    let made = router.companions(&pair(), &route, &testers).expect("made").remove(0);
+    let extras = Extras { testers: Some(testers), mirror: None };
+    let made = router.companions(&pair(), &route, &extras).expect("made").remove(0);
     assert_eq!(
         made["spec"],
         json!({"parentRefs": [{"name": "front"}], "hostnames": ["a.example"], "rules": [{
@@ -220,6 +224,30 @@ fn a_testers_route_matches_what_the_stable_one_does_and_the_header() {
             "backendRefs": [{"name": "web-canary", "port": 80, "weight": 1}],
         }]})
     );
+}
+
+#[test]
+fn a_mirror_of_traefik_asks_stable_and_copies_to_the_canary() {
+    let router = router("traefik: { services: [web] }");
+    let route = json!({"kind": "TraefikService", "metadata": {"name": "web"}, "spec": {"weighted": {"services": [
+        {"name": "web", "port": 80, "weight": 3}, {"name": "docs", "port": 80, "weight": 1},
+    ]}}});
+    let extras = Extras { testers: None, mirror: Some(share("20%")) };
+    let new = steered(&router, &pair(), &route, share("25%"), &extras, 1).expect("it is written");
+    let services = &new["spec"]["weighted"]["services"];
+    assert_eq!(services[0]["name"], "web-piton-mirror");
+    assert_eq!(services[0]["kind"], "TraefikService");
+    assert_eq!((&services[1]["name"], &services[2]["name"]), (&json!("web-canary"), &json!("docs")));
+    for seen in [&route, &new] {
+        let made = router.companions(&pair(), seen, &extras).expect("made").remove(0);
+        assert_eq!(made["metadata"]["name"], "web-piton-mirror");
+        assert_eq!(
+            made["spec"],
+            json!({"mirroring": {"name": "web", "port": 80, "mirrors": [{"name": "web-canary", "percent": 20, "port": 80}]}})
+        );
+    }
+    let gone = Extras { mirror: None, ..extras };
+    assert_eq!(cleared(&router, &pair(), &steered(&router, &pair(), &new, share("25%"), &gone, 1).expect("it is written")).expect("cleared"), route);
 }
 
 #[test]
@@ -298,12 +326,17 @@ fn routes_that_do_not_fit_are_told_in_a_sentence() {
 
 #[test]
 fn what_a_router_cannot_do_is_said_before() {
-    let traefik = router("traefik: { services: [web] }");
-    let mirror = Extras { mirror: Some(share("5%")), testers: None };
+    let mirror = |text: &str| Extras { mirror: Some(share(text)), testers: None };
+    let lacks = |yaml: &str, extras: &Extras| router(yaml).lacks(extras);
     assert_eq!(
-        traefik.lacks(&mirror).expect("a sentence"),
-        "the router `traefik` cannot mirror requests; `gateway` and `istio` can"
+        lacks("nginx: { ingresses: [web] }", &mirror("5%")).expect("a sentence"),
+        "the router `nginx` cannot mirror requests; `gateway`, `istio` and `traefik` can"
     );
+    assert_eq!(
+        lacks("traefik: { services: [web] }", &mirror("0.5%")).expect("a sentence"),
+        "the router `traefik` mirrors whole percents of the requests, not 0.5%"
+    );
+    assert_eq!(lacks("traefik: { services: [web] }", &mirror("5%")), None);
     assert_eq!(router("istio: { virtual_services: [a] }").unit_hundredths(), 100);
     assert_eq!(router("generic: { preset: alb, name: a }").unit_hundredths(), 100);
     assert_eq!(router("generic: { preset: smi, name: a }").unit_hundredths(), 1);
