@@ -31,6 +31,7 @@ const KNOWN: [(&str, Fault, &str); 9] = [
     ),
     ("cluster unreachable", Fault::World, "the cluster does not answer"),
     ("connect: connection refused", Fault::World, "the cluster does not answer"),
+    ("exceeded quota", Fault::World, "the namespace's quota is used up"),
     ("is forbidden: User", Fault::World, "whoever runs piton may not do this in the cluster"),
     (
         "invalid ownership metadata",
