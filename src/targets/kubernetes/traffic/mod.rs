@@ -119,7 +119,7 @@ impl Router {
             Router::Gateway(gateway) => gateway.form(pair, route).map(Some),
             Router::Istio(istio) => istio.form(pair, route).map(Some),
             Router::Traefik(traefik) => Ok(Some(traefik.form(pair))),
-            Router::Generic(generic) => Ok(Some(generic.form(pair))),
+            Router::Generic(generic) => Ok(Some(generic.form(pair, route))),
             Router::Nginx(_) | Router::Replicas => Ok(None),
         }
     }
