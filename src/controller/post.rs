@@ -277,9 +277,10 @@ impl Post {
         let Some(traces) = self.house.traces.as_ref().filter(|_| !ended.is_empty()) else { return };
         let Ok(pages) = ledger.pages(&self.name, None, TRACED_PAGES_MAX).await else { return };
         let events: Vec<Event> = pages.into_iter().rev().flat_map(|page| page.events).collect();
+        let address = orders.repository.address();
         for attempt in ended {
             // Events before the first known start belong to attempts whose number is not known yet.
-            let spans = report::spans(&orders.pipeline.name, &self.name, &events, attempt);
+            let spans = report::spans(&orders.pipeline.name, &self.name, &events, attempt, &address);
             let key =
                 spans.first().map(|root| format!("{}/{}/{attempt}/{}", self.place.pipeline, self.name, root.from));
             traces.send(&key.unwrap_or_default(), &spans);

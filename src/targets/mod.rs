@@ -34,8 +34,13 @@ pub trait Target: Send + Sync {
         Sights::default()
     }
 
-    /// Compares what is live with the release that should be: every difference, by name. An empty list is a promise.
-    fn drift<'a>(&'a self, _release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+    /// Compares what is live with the release that should be: every difference, by name. An empty list is a promise. The digests
+    /// say where the release's references led when they were looked up first, as far as that is known.
+    fn drift<'a>(
+        &'a self,
+        _release: &'a Release,
+        _digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
         Box::pin(async { Err(unsupported("see drift")) })
     }
 

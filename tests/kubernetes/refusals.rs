@@ -51,6 +51,42 @@ async fn an_older_runner_is_refused_and_one_under_way_is_stopped() {
 }
 
 #[tokio::test]
+async fn without_the_inventory_the_numbers_on_the_objects_tell_who_is_too_late() {
+    let world = World::new("unfenced").await;
+    let target = world.target();
+    let old = world.release('a', &[("deploy/a.yaml", &configmap("a", "k", "1"))]);
+    let new = world.release('b', &[("deploy/a.yaml", &configmap("a", "k", "2"))]);
+    promote(&target, &old, 7).await;
+    world.cluster.kubectl(&["delete", "-n", &world.namespace, "configmap", "piton-staging"]).await;
+    for refused in
+        [apply(&target, &new, 6).await, shift(&target, &new, 6).await, retreat(&target, &new, Some(&old), 6).await]
+    {
+        let error = refused.expect_err("it is too old");
+        assert!(matches!(error, TargetError::Fenced { ours: 6, seen: 7 }), "{error:?}");
+    }
+    assert_eq!(world.get("ConfigMap", "a").await.expect("it is there")["data"]["k"], "1");
+    assert!(world.get("ConfigMap", "piton-staging").await.is_none(), "nothing was written");
+    shift(&target, &new, 8).await.expect("it is the newest");
+    assert_eq!(world.get("ConfigMap", "a").await.expect("it is there")["data"]["k"], "2");
+}
+
+#[tokio::test]
+async fn an_object_of_another_environment_is_refused() {
+    let world = World::new("two").await;
+    let release = world.release('a', &[("deploy/a.yaml", &configmap("a", "k", "1"))]);
+    promote(&world.target(), &release, 1).await;
+    let other = world.target_of("production", |_| {});
+    let error = apply(&other, &release, 1).await.expect_err("it is staging's").to_string();
+    let said = format!(
+        "deploy/a.yaml:1: ConfigMap {}/a belongs to the environment `staging` of piton; give one of them another name or \
+         namespace, or take the label `piton.dev/environment` off",
+        world.namespace
+    );
+    assert_eq!(error, said);
+    assert!(world.get("ConfigMap", "piton-production").await.is_none(), "nothing was written");
+}
+
+#[tokio::test]
 async fn a_hand_edit_is_named_and_stops_a_release_but_not_the_way_back() {
     let world = World::new("edit").await;
     let target = world.target();

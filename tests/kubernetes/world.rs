@@ -74,10 +74,15 @@ impl World {
     }
 
     pub fn target_with(&self, change: impl FnOnce(&mut Value)) -> KubernetesTarget {
+        self.target_of("staging", change)
+    }
+
+    /// The same place as another environment has it.
+    pub fn target_of(&self, environment: &str, change: impl FnOnce(&mut Value)) -> KubernetesTarget {
         let mut config = self.config();
         change(&mut config);
         let site = Site {
-            environment: "staging".parse().expect("a name"),
+            environment: environment.parse().expect("a name"),
             state_dir: self.dir.path().join("state"),
             trees: self.files.clone(),
             program: "/nowhere".into(),

@@ -129,6 +129,15 @@ impl Repository {
         self.0.remote.as_deref()
     }
 
+    /// The origin's address as git is given it; of an origin itself, its folder.
+    pub fn address(&self) -> String {
+        let configured = |name: &str| self.with(|repo| repo.find_remote(name).ok()?.url().ok().map(str::to_owned));
+        match self.remote() {
+            Some(remote) => configured(remote).unwrap_or_else(|| remote.to_owned()),
+            None => self.git_dir().display().to_string(),
+        }
+    }
+
     /// The branch of an environment, without `refs/heads/`.
     pub fn branch(&self, environment: &EnvironmentName) -> String {
         format!("{}/{environment}", self.0.prefix)

@@ -210,7 +210,8 @@ async fn free(stage: &Stage<'_>, manifest: &Manifest) -> Result<(), TargetError>
     let label = seen.labels.as_ref().and_then(|labels| labels.get(ENVIRONMENT_LABEL));
     if let Some(other) = label.filter(|label| *label != stage.site.environment.as_str()) {
         return Err(world(format!(
-            "{}: {id} belongs to the environment `{other}` of piton; give one of them another name or namespace, or take the label              `{ENVIRONMENT_LABEL}` off",
+            "{}: {id} belongs to the environment `{other}` of piton; give one of them another name or namespace, or take the \
+             label `{ENVIRONMENT_LABEL}` off",
             manifest.spot()
         )));
     }

@@ -3,12 +3,13 @@
 use super::{
     apply::{self, Way, Wrote},
     conflicts,
-    fence::Guard,
+    fence::{self, Guard},
+    health,
     manifest::Manifest,
     order,
     prune::{self, Pruned},
     render::Rendered,
-    rollout,
+    rollout::{self, Watched},
     stage::Stage,
 };
 use crate::{clients::kube::ObjectId, model::TreeId, targets::TargetError};
@@ -18,6 +19,7 @@ const NAMED_MAX: usize = 5;
 
 /// Asks the server whether it would take the release; users see nothing of it.
 pub async fn rehearse(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<String, TargetError> {
+    fence::check_objects(stage, &rendered.manifests).await?;
     stage.say("asking the server whether it would take the release");
     let tried = apply::try_all(stage, &rendered.manifests, tree).await?;
     let mut note =
@@ -36,12 +38,13 @@ pub async fn rehearse(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered)
 
 /// Applies the release, watches until it is ready, and deletes what it replaces. All of it may be done again after any write.
 pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, way: Way) -> Result<String, TargetError> {
+    fence::check_objects(stage, &rendered.manifests).await?;
     let guard = announce(stage, tree, rendered).await?;
     let wrote = match apply::write(stage, &rendered.manifests, tree, way, &guard).await {
         Ok(wrote) => wrote,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
-    let watched = watch(stage, &rendered.manifests).await;
+    let watched = watch(stage, &rendered.manifests, way).await;
     let ready = match watched {
         Ok(ready) => ready,
         Err(error) => return Err(note_what_is_there(stage, error).await),
@@ -56,6 +59,7 @@ pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, wa
     let inventory = &mut stage.held.inventory;
     inventory.stable = Some(tree.clone());
     inventory.renderer = rendered.renderer.clone();
+    inventory.passing = passing(&rendered.manifests).collect();
     (inventory.doing, inventory.candidate) = (None, None);
     stage.held.keep().await?;
     Ok(note(&wrote, &pruned, &ready, rendered))
@@ -75,6 +79,7 @@ pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
     drop(guard);
     let inventory = &mut stage.held.inventory;
     (inventory.stable, inventory.candidate, inventory.doing) = (None, None, None);
+    inventory.passing.clear();
     stage.held.keep().await?;
     Ok(told(&pruned).unwrap_or_else(|| "there was nothing to take down".to_owned()))
 }
@@ -92,6 +97,7 @@ async fn announce(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> 
     for manifest in &rendered.manifests {
         stage.held.inventory.objects.want(&manifest.id);
     }
+    stage.held.inventory.passing.extend(passing(&rendered.manifests));
     stage.held.inventory.doing = Some(tree.clone());
     claim(stage, tree, rendered).await?;
     Ok(Guard::over(&stage.held))
@@ -117,13 +123,23 @@ async fn note_what_is_there(stage: &mut Stage<'_>, error: TargetError) -> Target
     }
 }
 
-async fn watch(stage: &Stage<'_>, manifests: &[Manifest]) -> Result<String, TargetError> {
+/// Jobs that the cluster collects when they are done.
+fn passing(manifests: &[Manifest]) -> impl Iterator<Item = ObjectId> {
+    manifests.iter().filter(|m| health::is_collected_when_done(&m.object)).map(|m| m.id.clone())
+}
+
+async fn watch(stage: &Stage<'_>, manifests: &[Manifest], way: Way) -> Result<String, TargetError> {
     let watched: Vec<ObjectId> =
         manifests.iter().map(|manifest| &manifest.id).filter(|id| !order::is_only_text(id)).cloned().collect();
     if watched.is_empty() {
         return Ok("nothing of it needs to become ready".to_owned());
     }
-    rollout::watch(&stage.cluster, &watched, stage.config.rollout(), &stage.site.progress).await.into_result()
+    let watched = Watched::from(&watched).with_passing(passing(manifests));
+    let watched = match way {
+        Way::Back => watched.on_the_way_back(),
+        Way::Forward | Way::Over => watched,
+    };
+    rollout::watch(&stage.cluster, watched, stage.config.rollout(), &stage.site.progress).await.into_result()
 }
 
 fn note(wrote: &Wrote, pruned: &Pruned, ready: &str, rendered: &Rendered) -> String {

@@ -4,6 +4,8 @@
 mod entries;
 mod keep;
 
+use std::collections::BTreeSet;
+
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,7 +14,10 @@ pub use self::{
     entries::{Entries, Entry, made_since},
     keep::{Held, fence_of, hold, look},
 };
-use crate::model::{EnvironmentName, TreeId};
+use crate::{
+    clients::kube::ObjectId,
+    model::{EnvironmentName, TreeId},
+};
 
 const SCHEMA: u32 = 1;
 /// What a ConfigMap holds at most, with some room for its metadata.
@@ -48,6 +53,9 @@ pub struct Inventory {
     /// What the canary must know to find its way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Value>,
+    /// Jobs among the objects that the cluster collects when they are done.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub passing: BTreeSet<ObjectId>,
     #[serde(default)]
     pub objects: Entries,
 }

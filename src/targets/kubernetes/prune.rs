@@ -116,6 +116,12 @@ async fn remove(stage: &Stage<'_>, id: &ObjectId, entry: &Entry) -> Result<Verdi
         if verdict != Verdict::Delete || seen.deletion_timestamp.is_some() {
             return Ok(verdict);
         }
+        if !stage.config.prune_also().contains(&Precious::VolumeClaims) && takes_claims_along(stage, id).await? {
+            return Ok(Verdict::Keep(
+                "its `persistentVolumeClaimRetentionPolicy` deletes its volume claims with it; it goes only with \
+                 `prune_also: [volume_claims]`, or with `whenDeleted: Retain`",
+            ));
+        }
         match stage.cluster.delete(id, &seen).await {
             Ok(_) => return Ok(Verdict::Delete),
             // It changed since we looked: look again.
@@ -124,6 +130,16 @@ async fn remove(stage: &Stage<'_>, id: &ObjectId, entry: &Entry) -> Result<Verdi
         }
     }
     Err(super::refusals::world(format!("cannot delete {id}: others change it all the time")))
+}
+
+/// Whether deleting it deletes what people keep in its volumes.
+async fn takes_claims_along(stage: &Stage<'_>, id: &ObjectId) -> Result<bool, TargetError> {
+    if id.group() != "apps" || id.kind != "StatefulSet" {
+        return Ok(false);
+    }
+    let api = stage.cluster.api(id).await.map_err(|error| about("look at", id, &error))?;
+    let live = api.get_opt(&id.name).await.map_err(|error| about("look at", id, &error.into()))?;
+    Ok(live.is_some_and(|live| live.data["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"))
 }
 
 fn judge(entry: &Entry, seen: &Seen, environment: &str) -> Verdict {

@@ -4,12 +4,14 @@
 pub mod fields;
 mod pods;
 
+use std::collections::BTreeMap;
+
 use futures_util::{FutureExt, StreamExt, stream};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use self::fields::{Change, Step};
-use super::manifest::Manifest;
+use super::{health, manifest::Manifest};
 use crate::{
     clients::kube::{Cluster, KubeError, ObjectId},
     model::{Difference, SourcePlace},
@@ -43,8 +45,12 @@ pub enum Answer {
 }
 
 /// Every way in which the cluster is not as these objects say. An error: nothing is known.
-pub async fn look(cluster: &Cluster, wanted: &[Wanted<'_>]) -> Result<Vec<Difference>, KubeError> {
-    let looks: Vec<_> = wanted.iter().map(|wanted| of_object(cluster, wanted).boxed()).collect();
+pub async fn look(
+    cluster: &Cluster,
+    wanted: &[Wanted<'_>],
+    digests: &BTreeMap<String, String>,
+) -> Result<Vec<Difference>, KubeError> {
+    let looks: Vec<_> = wanted.iter().map(|wanted| of_object(cluster, wanted, digests).boxed()).collect();
     let found: Vec<Result<Vec<Difference>, KubeError>> = stream::iter(looks).buffered(AT_ONCE).collect().await;
     let mut all = Vec::new();
     for differences in found {
@@ -53,15 +59,25 @@ pub async fn look(cluster: &Cluster, wanted: &[Wanted<'_>]) -> Result<Vec<Differ
     Ok(all)
 }
 
-async fn of_object(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Vec<Difference>, KubeError> {
+async fn of_object(
+    cluster: &Cluster,
+    wanted: &Wanted<'_>,
+    digests: &BTreeMap<String, String>,
+) -> Result<Vec<Difference>, KubeError> {
     let id = &wanted.manifest.id;
     let api = match cluster.api(id).await {
         Ok(api) => api,
         Err(KubeError::UnknownKind { .. }) => return Ok(vec![missing(id)]),
         Err(error) => return Err(error),
     };
-    let Some(live) = api.get_opt(&id.name).await? else { return Ok(vec![missing(id)]) };
+    let collected = health::is_collected_when_done(&wanted.manifest.object);
+    let Some(live) = api.get_opt(&id.name).await? else {
+        return Ok(if collected { Vec::new() } else { vec![missing(id)] });
+    };
     if live.metadata.deletion_timestamp.is_some() {
+        if collected && health::end(&value(&live)).is_some() {
+            return Ok(Vec::new());
+        }
         return Ok(vec![Difference { live: Some("being deleted".into()), ..missing(id) }]);
     }
     let live = value(&live);
@@ -75,7 +91,7 @@ async fn of_object(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Vec<Differe
     let changes = fields::changes(&comparable(&would), &comparable(&live));
     let mut differences: Vec<Difference> =
         changes.into_iter().filter_map(|change| difference(wanted, &live, change)).collect();
-    differences.extend(pods::look(cluster, id, &live).await?);
+    differences.extend(pods::look(cluster, id, &live, digests).await?);
     Ok(differences)
 }
 

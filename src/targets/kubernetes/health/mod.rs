@@ -16,6 +16,7 @@ mod workloads;
 use serde_json::Value;
 
 pub use self::{
+    jobs::{end, is_collected_when_done},
     network::{endpoints, is_served},
     read::is_observed,
     trouble::{LOG_LINES_MAX, Trouble},
@@ -54,7 +55,9 @@ impl Health {
 /// The health of any object by its own status alone. What it makes (pods, endpoints) is looked at by `rollout`.
 pub fn of(object: &Value) -> Health {
     let kind = object["kind"].as_str().unwrap_or_default();
-    if !object["metadata"]["deletionTimestamp"].is_null() && kind != "Namespace" {
+    // A Job that is done stays so while the cluster collects it.
+    let done = end(object) == Some(Health::Ready);
+    if !object["metadata"]["deletionTimestamp"].is_null() && kind != "Namespace" && !done {
         return Health::progressing("it is being deleted");
     }
     match (group(object), kind) {
