@@ -42,6 +42,8 @@ pub struct Orders {
     pub repository: Repository,
     /// False while the pipeline file is broken: what is under way goes on, nothing new begins.
     pub may_begin: bool,
+    /// The environment is in no pipeline file any more: home, when what is under way has ended.
+    pub dismissed: bool,
     /// Grows with every change that may mean a new step: new commits, another pipeline file, news from upstream.
     pub source_news: u64,
     /// Grows when somebody else wrote to the environment's branch.
@@ -170,7 +172,7 @@ impl Post {
         if opened.state.is_busy() {
             return self.carry_on(orders, environment, &ledger, Goal::Ended { wait_for_people: true }, None).await;
         }
-        if self.orders.has_changed().is_err() {
+        if orders.dismissed || self.orders.has_changed().is_err() {
             return Ok(Rest::Dismissed);
         }
         let pause = opened.state.paused(self.house.clock.now()).map(|pause| pause.until);
