@@ -17,7 +17,7 @@ enum Fault {
 }
 
 /// Words of Helm's errors, whose fault it is, and what a person should know.
-const KNOWN: [(&str, Fault, &str); 9] = [
+const KNOWN: [(&str, Fault, &str); 10] = [
     (
         "another operation (install/upgrade/rollback) is in progress",
         Fault::World,
