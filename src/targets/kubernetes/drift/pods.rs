@@ -114,7 +114,8 @@ fn digest(image_id: &str) -> &str {
 fn is_of(image_id: &str, image: &str) -> bool {
     let place = |text: &str| text.parse::<Reference>().ok().map(|found| (found.registry, found.repository));
     let image_id = image_id.rsplit_once("://").map_or(image_id, |(_, id)| id);
-    image_id.contains('@') && place(image_id).is_some() && place(image_id) == place(image)
+    let named = image_id.split_once('@').and_then(|(name, _)| place(name));
+    named.is_some() && named == place(image)
 }
 
 fn of(id: &ObjectId, field: &str, wanted: Value, live: Value) -> Difference {
