@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Extras, Fault, Pair, Path, Testers,
-    split::{Form, Lists, Mark, Places},
+    Extras, Pair, Path, Testers,
+    split::{Form, Lists, Mark, Places, is_among},
 };
 use crate::{clients::kube::ObjectId, model::Share};
 
@@ -45,7 +45,7 @@ impl Istio {
         self.virtual_services.iter().map(id).collect()
     }
 
-    pub fn form(&self, pair: &Pair, route: &Value) -> Result<Form, Fault> {
+    pub fn form(&self, pair: &Pair, route: &Value) -> Form {
         let host = |name: &str| Mark::new("destination.host", hosts(name, &pair.namespace));
         let subset = |name: &String| Mark::new("destination.subset", [name.clone()]);
         let (stable, canary) = match &self.subsets {
@@ -55,7 +55,7 @@ impl Istio {
             }
         };
         let lists = Lists {
-            at: self.lists(route)?,
+            at: self.lists(route, &canary),
             stable,
             canary,
             weight: Path::of("weight"),
@@ -63,29 +63,38 @@ impl Istio {
             alone: 100,
             owned: pair.owned,
         };
-        Ok(Form { embedded: None, places: Places::Lists(lists), total: 100, percent: true })
+        Form { embedded: None, places: Places::Lists(lists), total: 100, percent: true }
     }
 
-    fn lists(&self, route: &Value) -> Result<Vec<Path>, Fault> {
-        let http = route["spec"]["http"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let path = |index: usize| Path::of(&format!("spec.http[{index}].route"));
-        if self.routes.is_empty() {
-            let ours = (0..http.len()).filter(|index| http[*index]["name"] != TESTERS).map(path);
-            return Ok(ours.chain([Path::of("spec.tls[*].route"), Path::of("spec.tcp[*].route")]).collect());
-        }
-        let find = |name: &String| {
-            let index = http.iter().position(|one| one["name"] == name.as_str());
-            index.map(path).ok_or_else(|| Fault::NoRule { rule: name.clone() })
+    /// A route that is named and not there may have another name today: then every route that leads to the canary counts.
+    fn lists(&self, route: &Value, canary: &[Mark]) -> Vec<Path> {
+        let http = http(route);
+        let is_ours = |index: &usize| {
+            let one = &http[*index];
+            let named = self.routes.is_empty() || self.routes.iter().any(|name| one["name"] == name.as_str());
+            let is_lost = || self.lost(route).is_some() && is_among(&one["route"], canary);
+            one["name"] != TESTERS && (named || is_lost())
         };
-        self.routes.iter().map(find).collect()
+        let path = |index: usize| Path::of(&format!("spec.http[{index}].route"));
+        let of_http = (0..http.len()).filter(is_ours).map(path);
+        match self.routes.is_empty() {
+            true => of_http.chain([Path::of("spec.tls[*].route"), Path::of("spec.tcp[*].route")]).collect(),
+            false => of_http.collect(),
+        }
     }
 
-    pub fn decorate(&self, pair: &Pair, route: &mut Value, extras: Option<&Extras>) -> Result<(), Fault> {
+    /// A route that the pipeline names and that is not there.
+    pub fn lost(&self, route: &Value) -> Option<String> {
+        let is_there = |name: &String| http(route).iter().any(|one| one["name"] == name.as_str());
+        self.routes.iter().find(|name| !is_there(name)).cloned()
+    }
+
+    pub fn decorate(&self, pair: &Pair, route: &mut Value, extras: Option<&Extras>) {
         if let Some(http) = route["spec"].get_mut("http").and_then(Value::as_array_mut) {
             http.retain(|one| one["name"] != TESTERS);
         }
         let canary = self.canary(pair);
-        let places = self.form(pair, route)?.lists_in(route);
+        let places = self.form(pair, route).lists_in(route);
         for place in places.iter().filter(|place| place.to_string().starts_with("spec.http")) {
             let at = Path::of(place.to_string().trim_end_matches(".route"));
             let Some(one) = at.get_mut(route).and_then(Value::as_object_mut) else { continue };
@@ -98,12 +107,11 @@ impl Istio {
                 one.insert("mirrorPercentage".to_owned(), json!({ "value": percent(share) }));
             }
         }
-        let Some(testers) = extras.and_then(|extras| extras.testers.as_ref()) else { return Ok(()) };
+        let Some(testers) = extras.and_then(|extras| extras.testers.as_ref()) else { return };
         if let Some(http) = route["spec"].get_mut("http").and_then(Value::as_array_mut) {
             let to = json!([{ "destination": canary }]);
             http.insert(0, json!({ "name": TESTERS, "match": matches(testers), "route": to }));
         }
-        Ok(())
     }
 
     fn canary(&self, pair: &Pair) -> Value {
@@ -113,6 +121,10 @@ impl Istio {
             Some(subsets) => json!({ "host": host(&pair.stable), "subset": subsets.canary }),
         }
     }
+}
+
+fn http(route: &Value) -> &[Value] {
+    route["spec"]["http"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The ways to write a Service's host, the complete one first.
