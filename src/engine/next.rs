@@ -466,7 +466,7 @@ fn retreat(state: &State, rollback: &Rollback, now: Stamp, next: &mut Next) {
     }
     // Without a release to leave there is nothing to take out of the traffic: the destination stands for itself.
     let Some(from) = rollback.from.clone().or_else(|| rollback.to.clone()) else {
-        return next.decisions.push(What::Retreated { attempt: rollback.attempt });
+        return next.decisions.push(What::Retreated { attempt: rollback.attempt, note: String::new() });
     };
     next.effects.push(Effect::Retreat { attempt: rollback.attempt, from, to: rollback.to.clone() });
 }
