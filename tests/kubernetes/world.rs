@@ -74,10 +74,16 @@ impl World {
     }
 
     pub fn target_with(&self, change: impl FnOnce(&mut Value)) -> KubernetesTarget {
+        self.target_of("piton/staging", change)
+    }
+
+    /// The target of the pipeline whose environment has this branch.
+    pub fn target_of(&self, branch: &str, change: impl FnOnce(&mut Value)) -> KubernetesTarget {
         let mut config = self.config();
         change(&mut config);
         let site = Site {
             environment: "staging".parse().expect("a name"),
+            owner: piton::targets::Owner { pipeline: "shop".into(), branch: branch.into() },
             state_dir: self.dir.path().join("state"),
             trees: self.files.clone(),
             program: "/nowhere".into(),
