@@ -153,7 +153,7 @@ impl Desk {
     pub fn site(&self, environment: &EnvironmentName) -> Site {
         Site {
             environment: environment.clone(),
-            owner: Owner { pipeline: self.pipeline.name.clone(), branch: self.repository.branch(environment) },
+            owner: Owner { pipeline: self.pipeline.name.to_string(), branch: self.repository.branch(environment) },
             state_dir: self.state_dir.join(environment.as_str()),
             trees: Arc::new(Files(self.repository.clone())),
             program: self.program.clone(),

@@ -8,9 +8,10 @@ use tokio::{sync::watch::Receiver, task::JoinHandle};
 
 use super::voice::Voice;
 use crate::{
-    engine::{Next, State},
+    engine::{Next, State, rests_until},
     ledger::Appended,
     model::{EnvironmentName, Event, GateName, Saw, Stamp, What},
+    report,
     runner::View,
     targets::Progress,
 };
@@ -149,19 +150,23 @@ fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
         What::Settled { note, .. } => {
             noted(voice, format!("{} what is not needed any more is down", voice.dim("·")), note)
         }
-        What::Refused { cause, .. } => format!("{} refused: {}", voice.bad("✗"), cause.sentence()),
+        What::Refused { cause, paused_until, .. } => {
+            format!("{} refused: {}{}", voice.bad("✗"), cause.sentence(), rests_until(*paused_until))
+        }
         What::RollbackBegan { cause, .. } => format!("{} {}; going back", voice.bad("✗"), cause.headline()),
         What::Retreated { note, .. } => {
             noted(voice, format!("{} all users are on the release before", voice.good("↩")), note)
         }
-        What::RolledBack { attempt } => format!("{} {attempt} is rolled back", voice.good("✓")),
+        What::RolledBack { attempt, paused_until } => {
+            format!("{} {attempt} is rolled back{}", voice.good("✓"), rests_until(*paused_until))
+        }
         What::Stuck { at, advice, .. } => format!("{} stuck {at}: {advice}", voice.bad("✗")),
         What::WatchEnded { .. } => format!("{} the watch is over", voice.good("✓")),
         What::TellFailed { why, .. } => format!("{} nobody could be told: {why}", voice.warn("!")),
         What::SettleFailed { why, .. } => format!("{} taking down failed: {why}", voice.warn("!")),
         What::RetreatFailed { why, .. } => format!("{} going back failed: {why}", voice.bad("✗")),
         What::LookedForDrift { blind: Some(_), .. } | What::Drifted { .. } => {
-            format!("{} {}", voice.warn("!"), crate::report::standing(what)?)
+            format!("{} {}", voice.warn("!"), report::standing(what)?)
         }
         What::Rehearsed { rehearsal, .. } => {
             let sign = match (rehearsal.obstacles.is_empty(), &rehearsal.blind) {
@@ -169,10 +174,10 @@ fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
                 (true, Some(_)) => voice.warn("?"),
                 (false, _) => voice.bad("✗"),
             };
-            format!("{sign} {}", crate::report::standing(what)?)
+            format!("{sign} {}", report::standing(what)?)
         }
         What::DriftEnded { .. } | What::WayBackWaived { .. } => {
-            format!("{} {}", voice.note("·"), crate::report::standing(what)?)
+            format!("{} {}", voice.note("·"), report::standing(what)?)
         }
         What::Pinned { .. }
         | What::Unpinned { .. }

@@ -168,18 +168,19 @@ impl Post {
             return Ok(self.leave_it_to(&taken));
         }
         if opened.state.is_busy() {
-            return self.carry_on(orders, environment, &ledger, Goal::Ended { wait_for_people: true }).await;
+            return self.carry_on(orders, environment, &ledger, Goal::Ended { wait_for_people: true }, None).await;
         }
         if self.orders.has_changed().is_err() {
             return Ok(Rest::Dismissed);
         }
-        let sound = rack::unsound(&opened.state, &self.name).is_none();
+        let pause = opened.state.paused(self.house.clock.now()).map(|pause| pause.until);
+        let sound = rack::unsound(&opened.state, &self.name).is_none() && pause.is_none();
         if sound && orders.may_begin && self.begin(orders, environment, &ledger, &opened).await? {
             return Ok(Rest::No);
         }
         let goal = if opened.state.watches.is_empty() { Goal::Due } else { Goal::Watched };
         drop(opened);
-        self.carry_on(orders, environment, &ledger, goal).await
+        self.carry_on(orders, environment, &ledger, goal, pause).await
     }
 
     /// Somebody else acts here: a CI job, a person, another controller.
@@ -238,6 +239,7 @@ impl Post {
         environment: &Environment,
         ledger: &dyn Ledger,
         goal: Goal,
+        pause: Option<Stamp>,
     ) -> Result<Rest, Trouble> {
         let sockets = Outside::new(environment, self.site(orders))?;
         let stop = self.house.stop.child_token();
@@ -254,7 +256,7 @@ impl Post {
         let run = runner.run(goal, self.house.seizure());
         let (outcome, state) = match goal {
             // While people's users are only watched over, a new step may begin.
-            Goal::Watched => until_news(run, &mut self.orders.clone(), orders, &stop).await?,
+            Goal::Watched => until_news(run, &mut self.orders.clone(), orders, &stop, self.tried_again(pause)).await?,
             Goal::Ended { .. } | Goal::Due => run.await?,
         };
         self.eyes.stands(&state);
@@ -284,6 +286,17 @@ impl Post {
         }
     }
 
+    /// Comes back when automation has rested.
+    fn tried_again(&self, pause: Option<Stamp>) -> impl Future<Output = ()> + use<> {
+        let left = pause.map(|until| until.since(self.house.clock.now()).as_duration());
+        async move {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// When the engine wants to be asked again although nothing is under way.
     fn wake(&self, state: &State, sockets: &Outside) -> Option<Stamp> {
         let setup = Setup { tells: sockets.tells(), guard: sockets.guard(), ..Setup::default() };
@@ -293,7 +306,7 @@ impl Post {
     fn site(&self, orders: &Orders) -> Site {
         Site {
             environment: self.name.clone(),
-            owner: Owner { pipeline: orders.pipeline.name.clone(), branch: orders.repository.branch(&self.name) },
+            owner: Owner { pipeline: orders.pipeline.name.to_string(), branch: orders.repository.branch(&self.name) },
             state_dir: self.state_dir.clone(),
             trees: Arc::new(Files(orders.repository.clone())),
             program: self.house.program.clone(),
@@ -308,11 +321,15 @@ async fn until_news<T>(
     orders: &mut watch::Receiver<Orders>,
     known: &Orders,
     stop: &CancellationToken,
+    again: impl Future<Output = ()>,
 ) -> T {
     let news = async {
         let is_news = |new: &Orders| new.source_news != known.source_news;
-        // Nobody gives orders any more: the environment is gone, and what is watched there with it.
-        let _ = orders.wait_for(is_news).await;
+        tokio::select! {
+            // Nobody gives orders any more: the environment is gone, and what is watched there with it.
+            _ = orders.wait_for(is_news) => {}
+            () = again => {}
+        }
         stop.cancel();
         std::future::pending::<()>().await
     };

@@ -167,7 +167,7 @@ fn goes_badly(teller: &mut Teller, id: u64) {
         .says(What::Retreated { attempt, note: String::new() })
         .after(2)
         .says(What::Settled { attempt, note: String::new() });
-    teller.says(What::RolledBack { attempt });
+    teller.says(What::RolledBack { attempt, paused_until: None });
 }
 
 fn both() -> Teller {
@@ -202,7 +202,10 @@ fn a_fault_found_in_the_watch_belongs_to_its_attempt() {
     let cause = Cause::Gate { gate: name("front"), why: "502".to_owned() };
     teller.says(What::RollbackBegan { attempt, cause, to: None, quarantine: Vec::new() });
     assert_eq!(teller.story().attempts[0].outcome(), Outcome::UnderWay);
-    teller.after(1).says(What::Retreated { attempt, note: String::new() }).says(What::RolledBack { attempt });
+    teller
+        .after(1)
+        .says(What::Retreated { attempt, note: String::new() })
+        .says(What::RolledBack { attempt, paused_until: None });
     let line = &teller.story().attempts[0];
     assert_eq!((line.outcome(), line.place()), (Outcome::RolledBack, "watch"));
     assert!(line.promoted.is_some());
@@ -216,7 +219,10 @@ fn a_rollback_by_hand_is_an_attempt_of_its_own_when_nothing_is_under_way() {
         What::RollbackOrdered { to: None, scope: None, quarantine: Vec::new(), reason: "users complain".to_owned() };
     teller.after(60).says(ordered);
     let attempt = AttemptId(2);
-    teller.after(1).says(What::Retreated { attempt, note: String::new() }).says(What::RolledBack { attempt });
+    teller
+        .after(1)
+        .says(What::Retreated { attempt, note: String::new() })
+        .says(What::RolledBack { attempt, paused_until: None });
     let story = teller.story();
     assert_eq!(story.attempts.len(), 2);
     assert_eq!(
@@ -297,7 +303,7 @@ fn hostile_words_stay_words() {
     teller.says(What::Started { plan: plan('1', "1.0.0", "1.1.0") });
     teller.after(1).reads(1, "front", Saw::Bad(hostile.to_owned()));
     let cause = Cause::Gate { gate: name("front"), why: hostile.to_owned() };
-    teller.says(What::Refused { attempt: AttemptId(1), cause });
+    teller.says(What::Refused { attempt: AttemptId(1), cause, paused_until: None });
     let story = teller.story();
     let pages = [
         svg::gates(&story.attempts[0]),

@@ -144,6 +144,7 @@ impl Inner {
         match act {
             Act::Apply { release } => {
                 if self.natures.get(&release.tree) == Some(&Nature::NeverUp) {
+                    self.laws.is_at_fault(&release.tree);
                     return Err(TargetError::Release("it does not start".to_owned()));
                 }
                 use_up(&mut self.faults.applies_fail)

@@ -110,7 +110,7 @@ fn a_broken_pipeline_file_is_reported_and_stops_no_other() {
 
 #[test]
 fn a_ci_job_takes_over_and_the_controller_leaves_it_alone() {
-    let world = World::new(&production("2s"));
+    let world = World::new(&production("4s"));
     let controller = world.serve("a", &ALONE);
     world.until_promoted("production", "1.0.0");
     world.push("1.1.0");

@@ -76,6 +76,8 @@ impl Tale {
             }
             ["=", ..] => assert_eq!(self.ended(), line[1..].trim()),
             ["live", release] => assert_eq!(self.live(), *release),
+            ["paused", span] => assert_eq!(self.pause(), Some(parse(span)), "how long automation rests"),
+            ["not", "paused"] => assert_eq!(self.pause(), None, "automation rests"),
             ["wait", span] => self.now = self.now + parse::<Span>(span),
             ["clock", "back", span] => self.now = Stamp(self.now.0 - parse::<Span>(span).0 as i64),
             ["carry", "on"] => self.carry_on(|tale| !tale.state.is_busy()),
@@ -112,6 +114,10 @@ impl Tale {
             ["applied"] => What::Applied { attempt, note: String::new() },
             ["apply", "fails"] => What::ApplyFailed { attempt, why, blame: Blame::Unknown },
             ["apply", "is", "hopeless"] => What::ApplyFailed { attempt, why, blame: Blame::Release },
+            ["apply", "fails", "for", "the", "world"] => What::ApplyFailed { attempt, why, blame: Blame::World },
+            ["shift", share, "fails", "for", "the", "world"] => {
+                What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::World }
+            }
             ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)), note: String::new() },
             ["shift", share, "fails"] => {
                 What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::Unknown }
@@ -258,6 +264,11 @@ impl Tale {
 
     pub fn live(&self) -> String {
         named(self.state.live.as_ref())
+    }
+
+    /// How long automation still rests.
+    fn pause(&self) -> Option<Span> {
+        self.state.paused(self.now).map(|pause| pause.until.since(self.now))
     }
 
     pub fn good(&self) -> String {

@@ -20,7 +20,7 @@ enum Fault {
 }
 
 /// Words of Helm's errors, whose fault it is, and what a person should know.
-const KNOWN: [(&str, Fault, &str); 9] = [
+const KNOWN: [(&str, Fault, &str); 10] = [
     (
         "another operation (install/upgrade/rollback) is in progress",
         Fault::World,
@@ -34,6 +34,7 @@ const KNOWN: [(&str, Fault, &str); 9] = [
     ),
     ("cluster unreachable", Fault::World, "the cluster does not answer"),
     ("connect: connection refused", Fault::World, "the cluster does not answer"),
+    ("exceeded quota", Fault::World, "the namespace's quota is used up"),
     ("is forbidden: User", Fault::World, "whoever runs piton may not do this in the cluster"),
     (
         "invalid ownership metadata",

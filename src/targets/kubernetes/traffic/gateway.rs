@@ -77,6 +77,7 @@ impl Gateway {
             weight: Path::of("weight"),
             missing: 1,
             alone: 1,
+            even: false,
             owned: pair.owned,
         };
         Form { embedded: None, places: Places::Lists(lists), total: TOTAL, percent: false }
@@ -187,12 +188,17 @@ fn testers_rule(pair: &Pair, rule: &Value, testers: &Testers) -> Value {
             matches.push(one);
         }
     }
-    let mut new = json!({ "matches": matches, "backendRefs": [backend] });
+    // Time limits and the like are the same for testers.
+    let mut new = rule.clone();
+    new["matches"] = Value::Array(matches);
+    new["backendRefs"] = json!([backend]);
     // A mirror of the stable rule is no business of testers; its other filters are.
     let filters = rule["filters"].as_array().into_iter().flatten().filter(|f| f["type"] != "RequestMirror");
     let filters: Vec<Value> = filters.cloned().collect();
-    if !filters.is_empty() {
-        new["filters"] = Value::Array(filters);
+    match (filters.is_empty(), new.as_object_mut()) {
+        (true, Some(new)) => drop(new.shift_remove("filters")),
+        (false, Some(new)) => drop(new.insert("filters".to_owned(), Value::Array(filters))),
+        (_, None) => {}
     }
     new
 }

@@ -119,7 +119,7 @@ impl Router {
             Router::Gateway(gateway) => Some(gateway.form(pair, route)),
             Router::Istio(istio) => Some(istio.form(pair, route)),
             Router::Traefik(traefik) => Some(traefik.form(pair)),
-            Router::Generic(generic) => Some(generic.form(pair)),
+            Router::Generic(generic) => Some(generic.form(pair, route)),
             Router::Nginx(_) | Router::Replicas => None,
         }
     }

@@ -2,6 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod odd;
+
 fn share(text: &str) -> Share {
     text.parse().expect("a share")
 }
@@ -22,6 +24,12 @@ fn kinds() -> Vec<(Router, Value)> {
             json!({"kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": {"rules": [
                 {"backendRefs": [{"name": "web", "port": 80}]},
                 {"backendRefs": [{"name": "other", "port": 80}]},
+            ]}}),
+        ),
+        (
+            router("gateway: { routes: [web], kind: GRPCRoute }"),
+            json!({"kind": "GRPCRoute", "metadata": {"name": "web"}, "spec": {"rules": [
+                {"matches": [{"method": {"service": "shop.Cart"}}], "backendRefs": [{"name": "web", "port": 80}]},
             ]}}),
         ),
         (
@@ -46,6 +54,14 @@ fn kinds() -> Vec<(Router, Value)> {
             }}}),
         ),
         (
+            router("generic: { preset: alb, name: web, action: pay }"),
+            json!({"kind": "Ingress", "metadata": {"name": "web", "annotations": {
+                "alb.ingress.kubernetes.io/actions.pay": json!({"Type": "forward", "ForwardConfig": {"TargetGroups": [
+                    {"ServiceName": "web", "ServicePort": "80", "Weight": 1},
+                ]}}).to_string(),
+            }}}),
+        ),
+        (
             router("generic: { preset: apisix, name: web }"),
             json!({"kind": "ApisixRoute", "metadata": {"name": "web"}, "spec": {"http": [{"name": "a", "backends": [
                 {"serviceName": "web", "servicePort": 80},
@@ -62,6 +78,21 @@ fn kinds() -> Vec<(Router, Value)> {
             json!({"kind": "RouteTable", "metadata": {"name": "web"}, "spec": {"routes": [{"routeAction": {"multi": {
                 "destinations": [{"destination": {"kube": {"ref": {"name": "web", "namespace": "hub"}}}, "weight": 1}],
             }}}]}}),
+        ),
+        (
+            router("generic: { preset: gloo, name: web }"),
+            json!({"kind": "RouteTable", "metadata": {"name": "web"}, "spec": {"routes": [{"routeAction": {"multi": {
+                "destinations": [
+                    {"destination": {"upstream": {"name": "hub-docs-80", "namespace": "gloo-system"}}, "weight": 1},
+                    {"destination": {"upstream": {"name": "hub-web-8080", "namespace": "gloo-system"}}, "weight": 300},
+                ],
+            }}}]}}),
+        ),
+        (
+            router("generic: { preset: contour, name: web }"),
+            json!({"kind": "HTTPProxy", "metadata": {"name": "web"}, "spec": {"routes": [{"services": [
+                {"name": "docs", "port": 80}, {"name": "web", "port": 80},
+            ]}]}}),
         ),
         (
             router("generic: { preset: smi, name: web }"),
@@ -187,7 +218,7 @@ fn testers_and_mirrors_come_and_go_with_the_canary() {
         testers: serde_json::from_value(json!({"header": {"x-canary": "yes"}, "cookie": {"tester": "1"}})).ok(),
         mirror: Some(share("10%")),
     };
-    for (router, route) in kinds().into_iter().take(2) {
+    for (router, route) in kinds().into_iter().take(3) {
         let new = steered(&router, &pair(), &route, share("5%"), &extras, 1).expect("it is written");
         let text = new.to_string();
         assert!(text.contains("irror"), "{text}");
@@ -388,6 +419,7 @@ fn generic_routers_that_say_too_little_are_refused() {
         ("generic: { name: a, api_version: v1, kind: K, backends: [a.b] }", "the key `service` is missing"),
         ("generic: { name: a, preset: smi, canary_weight: a.b }", "take one out"),
         ("generic: { name: a, preset: smi, total: 0 }", "`total` is 0"),
+        ("generic: { name: a, preset: smi, action: b }", "`action` is for `preset: alb`"),
         ("generic: { name: a, preset: smi, backends: ['a..b'] }", "is not a path"),
         ("generic: { name: a, preset: nginx }", "unknown variant `nginx`"),
     ];
