@@ -118,6 +118,10 @@ async fn follow(mut lines: Receiver<String>, voice: Voice, bar: Option<ProgressB
     }
 }
 
+fn noted(voice: &Voice, text: String, note: &str) -> String {
+    if note.is_empty() { text } else { format!("{text} {}", voice.dim(note)) }
+}
+
 /// One fact in a line for people; nothing for what only machines need.
 fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
     let text = match what {
@@ -134,20 +138,25 @@ fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
         },
         What::Applied { note, .. } => format!("{} deployed {}", voice.good("✓"), voice.dim(note)),
         What::ApplyFailed { why, .. } => format!("{} deploy failed: {why}", voice.bad("✗")),
-        What::Shifted { to, .. } => {
-            format!("{} {} of the users are on it", voice.note("→"), voice.bold(to.to_string()))
+        What::Shifted { to, note, .. } => {
+            let text = format!("{} {} of the users are on it", voice.note("→"), voice.bold(to.to_string()));
+            noted(voice, text, note)
         }
         What::ShiftFailed { to, why, .. } => format!("{} moving {to} of the users failed: {why}", voice.bad("✗")),
         What::Promoted { .. } => {
             let good = state.good.as_ref().map_or("", |g| g.commit.short());
             format!("{} promoted; {good} is the last known good", voice.good("✓"))
         }
-        What::Settled { .. } => format!("{} what is not needed any more is down", voice.dim("·")),
+        What::Settled { note, .. } => {
+            noted(voice, format!("{} what is not needed any more is down", voice.dim("·")), note)
+        }
         What::Refused { cause, paused_until, .. } => {
             format!("{} refused: {}{}", voice.bad("✗"), cause.sentence(), rests_until(*paused_until))
         }
         What::RollbackBegan { cause, .. } => format!("{} {}; going back", voice.bad("✗"), cause.headline()),
-        What::Retreated { .. } => format!("{} all users are on the release before", voice.good("↩")),
+        What::Retreated { note, .. } => {
+            noted(voice, format!("{} all users are on the release before", voice.good("↩")), note)
+        }
         What::RolledBack { attempt, paused_until } => {
             format!("{} {attempt} is rolled back{}", voice.good("✓"), rests_until(*paused_until))
         }

@@ -136,7 +136,8 @@ impl Pipelines {
                     Some(other) => {
                         doubled.insert(format!(
                             "{FOLDER}/{name}: the branch `{}/{}` belongs to {FOLDER}/{other}; give one of the two \
-                             another name or `prefix`",
+                             environments another name, or one pipeline another `prefix` and its environments namespaces \
+                             of their own",
                             key.0, key.1
                         ));
                     }

@@ -24,7 +24,7 @@ use crate::{
     rack::{self, Files, Outside, SocketsError, StepError},
     report,
     runner::{Goal, Outcome, Runner, RunnerError, Sockets},
-    targets::{Progress, Site},
+    targets::{Owner, Progress, Site},
 };
 
 /// Ends of pins, freezes and windows bring no news: the plan is made again at least so often.
@@ -309,6 +309,7 @@ impl Post {
     fn site(&self, orders: &Orders) -> Site {
         Site {
             environment: self.name.clone(),
+            owner: Owner { pipeline: orders.pipeline.name.to_string(), branch: orders.repository.branch(&self.name) },
             state_dir: self.state_dir.clone(),
             trees: Arc::new(Files(orders.repository.clone())),
             program: self.house.program.clone(),

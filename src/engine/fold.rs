@@ -54,7 +54,7 @@ impl State {
                     a.tries.blame = *blame;
                 }
             }
-            What::Shifted { attempt, to } => {
+            What::Shifted { attempt, to, .. } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
                     a.acted = Some(at);
                     a.tries = Tries::default();
@@ -67,14 +67,14 @@ impl State {
                 }
             }
             What::Promoted { attempt } => self.promoted(at, commit, *attempt),
-            What::Settled { attempt } => self.settled(at, *attempt),
+            What::Settled { attempt, .. } => self.settled(at, *attempt),
             What::SettleFailed { attempt, why } => self.settle_failed(at, *attempt, why),
             What::Refused { attempt, cause, paused_until } => self.refused(at, *attempt, cause, *paused_until),
             What::WatchEnded { attempt } => self.watch_ended(at, *attempt),
             What::RollbackBegan { attempt, cause, to, quarantine } => {
                 self.rollback_began(at, *attempt, cause, to.as_ref(), quarantine);
             }
-            What::Retreated { attempt } => {
+            What::Retreated { attempt, .. } => {
                 if let Some(r) = self.rollback_mut(*attempt) {
                     r.retreated = Some(at);
                     r.tries = Tries::default();

@@ -8,8 +8,8 @@ use super::{
 use crate::{
     judge::{self, Circumstances, GateLog},
     model::{
-        AttemptId, Blame, Cause, Effect, GateName, GateSpec, Guard, Limits, OnFail, Plan, Portion, Quarantine, Quarantined, Rule,
-        Span, Stamp, Step, Verdict, What, headline,
+        AttemptId, Blame, Cause, Effect, GateName, GateSpec, Guard, Limits, OnFail, Plan, Portion, Quarantine,
+        Quarantined, Rule, Span, Stamp, Step, Verdict, What, headline,
     },
 };
 
@@ -478,7 +478,7 @@ fn retreat(state: &State, rollback: &Rollback, now: Stamp, next: &mut Next) {
     }
     // Without a release to leave there is nothing to take out of the traffic: the destination stands for itself.
     let Some(from) = rollback.from.clone().or_else(|| rollback.to.clone()) else {
-        return next.decisions.push(What::Retreated { attempt: rollback.attempt });
+        return next.decisions.push(What::Retreated { attempt: rollback.attempt, note: String::new() });
     };
     next.effects.push(Effect::Retreat { attempt: rollback.attempt, from, to: rollback.to.clone() });
 }

@@ -98,6 +98,9 @@ pub enum What {
     Shifted {
         attempt: AttemptId,
         to: Portion,
+        /// What the target says of it, in a few words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
     },
     ShiftFailed {
         attempt: AttemptId,
@@ -113,6 +116,9 @@ pub enum What {
     /// What the promotion replaced is gone.
     Settled {
         attempt: AttemptId,
+        /// What the target says of it, in a few words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
     },
     SettleFailed {
         attempt: AttemptId,
@@ -140,6 +146,9 @@ pub enum What {
     },
     Retreated {
         attempt: AttemptId,
+        /// What the target says of it, in a few words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
     },
     RetreatFailed {
         attempt: AttemptId,

@@ -39,9 +39,9 @@ impl Teller {
             What::ShiftFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("moving users failed: {why}")),
             What::SettleFailed { attempt, why } => self.trouble(*attempt, at, format!("taking down failed: {why}")),
             What::RetreatFailed { attempt, why } => self.trouble(*attempt, at, format!("going back failed: {why}")),
-            What::Shifted { attempt, to } => self.shifted(*attempt, at, to),
+            What::Shifted { attempt, to, .. } => self.shifted(*attempt, at, to),
             What::Promoted { attempt } => self.promoted(*attempt, at),
-            What::Settled { attempt } => self.settled(*attempt, at),
+            What::Settled { attempt, .. } => self.settled(*attempt, at),
             What::WatchEnded { attempt } => self.watch_ended(*attempt, at),
             What::Refused { attempt, cause, paused_until } => self.refused(*attempt, at, cause, *paused_until),
             What::RollbackBegan { attempt, cause, quarantine, .. } => {
@@ -54,7 +54,7 @@ impl Teller {
                     rollback.widened = true;
                 }
             }
-            What::Retreated { attempt } => {
+            What::Retreated { attempt, .. } => {
                 if let Some(rollback) = self.line(*attempt, at).and_then(|line| line.rollback.as_mut()) {
                     rollback.back = Some(at);
                 }
@@ -358,12 +358,12 @@ fn attempt_of(what: &What) -> Option<AttemptId> {
         | What::Shifted { attempt, .. }
         | What::ShiftFailed { attempt, .. }
         | What::Promoted { attempt }
-        | What::Settled { attempt }
+        | What::Settled { attempt, .. }
         | What::SettleFailed { attempt, .. }
         | What::Refused { attempt, .. }
         | What::WatchEnded { attempt }
         | What::RollbackBegan { attempt, .. }
-        | What::Retreated { attempt }
+        | What::Retreated { attempt, .. }
         | What::RetreatFailed { attempt, .. }
         | What::RollbackWidened { attempt, .. }
         | What::RolledBack { attempt, .. }

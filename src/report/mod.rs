@@ -14,8 +14,8 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::model::{
-    Actor, Arm, AttemptId, Blame, Bump, Cause, CommitId, Counts, Ending, EnvironmentName, GateName, Plan, Quarantined, Span,
-    Stamp, Verdict,
+    Actor, Arm, AttemptId, Blame, Bump, Cause, CommitId, Counts, Ending, EnvironmentName, GateName, Plan, Quarantined,
+    Span, Stamp, Verdict,
 };
 
 pub use fold::story;

@@ -186,11 +186,11 @@ fn act(what: &What) -> Option<(String, AttemptId, Option<String>)> {
     match what {
         What::Applied { attempt, .. } => good("apply", attempt),
         What::ApplyFailed { attempt, why, .. } => bad("apply", attempt, why),
-        What::Shifted { attempt, to } => good(&format!("shift to {to}"), attempt),
+        What::Shifted { attempt, to, .. } => good(&format!("shift to {to}"), attempt),
         What::ShiftFailed { attempt, to, why, .. } => bad(&format!("shift to {to}"), attempt, why),
-        What::Settled { attempt } => good("settle", attempt),
+        What::Settled { attempt, .. } => good("settle", attempt),
         What::SettleFailed { attempt, why } => bad("settle", attempt, why),
-        What::Retreated { attempt } => good("retreat", attempt),
+        What::Retreated { attempt, .. } => good("retreat", attempt),
         What::RetreatFailed { attempt, why } => bad("retreat", attempt, why),
         What::Pinned { .. }
         | What::Unpinned { .. }

@@ -109,7 +109,7 @@ async fn said(
         environment: hands.environment.clone(),
         candidate: release.clone(),
         stable: None,
-        facts: hands.facts(release).await,
+        facts: hands.facts(release, spec.timeout).await,
         timeout: spec.timeout,
     };
     match gate.look(&scene).await {

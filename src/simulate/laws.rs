@@ -4,8 +4,8 @@ use crate::{
     engine::{Attempt, State},
     ledger::Page,
     model::{
-        AttemptId, Cause, CommitId, Event, GateName, GateSpec, Lease, OnFail, Quarantined, Reading, Release, Rule, Saw, Span,
-        Stamp, Step, TreeId, What,
+        AttemptId, Cause, CommitId, Event, GateName, GateSpec, Lease, OnFail, Quarantined, Reading, Release, Rule, Saw,
+        Span, Stamp, Step, TreeId, What,
     },
     targets::Act,
 };

@@ -90,7 +90,13 @@ fn fact(deed: Deed, state: &State, now: Stamp, by: &Actor) -> Option<What> {
             Some(What::DriftEnded { how })
         }
         Deed::EditByHand | Deed::UndoByHand | Deed::LoseImages(_) | Deed::FindImages => None,
-        Deed::Promote | Deed::Mend | Deed::Unreachable(_) | Deed::FailDeploys(_) | Deed::Blind | Deed::See | Deed::Sicken(_) => None,
+        Deed::Promote
+        | Deed::Mend
+        | Deed::Unreachable(_)
+        | Deed::FailDeploys(_)
+        | Deed::Blind
+        | Deed::See
+        | Deed::Sicken(_) => None,
     }
 }
 

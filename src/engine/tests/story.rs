@@ -118,13 +118,13 @@ impl Tale {
             ["shift", share, "fails", "for", "the", "world"] => {
                 What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::World }
             }
-            ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)) },
+            ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)), note: String::new() },
             ["shift", share, "fails"] => {
                 What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::Unknown }
             }
-            ["retreated"] => What::Retreated { attempt },
+            ["retreated"] => What::Retreated { attempt, note: String::new() },
             ["retreat", "fails"] => What::RetreatFailed { attempt, why },
-            ["settled"] => What::Settled { attempt },
+            ["settled"] => What::Settled { attempt, note: String::new() },
             ["settle", "fails"] => What::SettleFailed { attempt, why },
             ["approve", who] => What::Approved { attempt, reason: Some(who.to_string()) },
             ["abort"] => What::Aborted { attempt, reason },
@@ -323,11 +323,11 @@ impl Tale {
             }
             Effect::Apply { attempt, .. } if kind => What::Applied { attempt, note: String::new() },
             Effect::Apply { attempt, .. } => What::ApplyFailed { attempt, why, blame: Blame::World },
-            Effect::Shift { attempt, to, .. } if kind => What::Shifted { attempt, to },
+            Effect::Shift { attempt, to, .. } if kind => What::Shifted { attempt, to, note: String::new() },
             Effect::Shift { attempt, to, .. } => What::ShiftFailed { attempt, to, why, blame: Blame::World },
-            Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt },
+            Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt, note: String::new() },
             Effect::Retreat { attempt, .. } => What::RetreatFailed { attempt, why },
-            Effect::Settle { attempt, .. } if kind => What::Settled { attempt },
+            Effect::Settle { attempt, .. } if kind => What::Settled { attempt, note: String::new() },
             Effect::Settle { attempt, .. } => What::SettleFailed { attempt, why },
             Effect::Tell { notice } if kind => What::Told { notice: notice.id },
             Effect::Tell { notice } => What::TellFailed { notice: notice.id, why },

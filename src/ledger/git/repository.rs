@@ -187,6 +187,11 @@ impl Repository {
         tree_id(tree.map_err(|e| RepositoryError::git(format!("read commit {commit}"), e))?)
     }
 
+    /// Whether this tree is here.
+    pub fn has_tree(&self, tree: &TreeId) -> bool {
+        parse_oid(tree.as_str()).is_ok_and(|oid| self.with(|repo| repo.find_tree(oid).is_ok()))
+    }
+
     /// The commits on the first-parent line of `to` that `since` does not hold, oldest first, at most `most` of them
     /// from the oldest on. Without `since` it is the newest `most`.
     pub async fn first_parents(

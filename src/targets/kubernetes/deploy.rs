@@ -7,7 +7,7 @@ use super::{
     health,
     manifest::Manifest,
     order,
-    prune::{self, Pruned},
+    prune::{self, Leftovers, Pruned},
     render::Rendered,
     rollout::{self, Watched},
     stage::Stage,
@@ -51,7 +51,11 @@ pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, wa
     };
     guard.check_surely(&stage.held).await?;
     let wanted: Vec<ObjectId> = rendered.manifests.iter().map(|manifest| manifest.id.clone()).collect();
-    let pruned = match prune::prune(stage, &wanted, &guard).await {
+    let leftovers = match way {
+        Way::Forward | Way::Over => Leftovers::Fail,
+        Way::Back | Way::Through => Leftovers::Tell,
+    };
+    let pruned = match prune::prune(stage, &wanted, &guard, leftovers).await {
         Ok(pruned) => pruned,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
@@ -67,12 +71,12 @@ pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, wa
 
 /// Deletes all that we made here.
 pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
-    if stage.held.version.is_none() {
+    if !stage.held.is_there() {
         return Ok("nothing of ours is known here".to_owned());
     }
     stage.held.keep().await?;
     let guard = Guard::over(&stage.held);
-    let pruned = match prune::prune(stage, &[], &guard).await {
+    let pruned = match prune::prune(stage, &[], &guard, Leftovers::Fail).await {
         Ok(pruned) => pruned,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
@@ -86,7 +90,7 @@ pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
 
 /// Raises the number in the inventory, which is made where it is missing.
 pub async fn claim(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<(), TargetError> {
-    if stage.held.version.is_none() {
+    if !stage.held.is_there() {
         own_namespace(stage, tree, rendered).await?;
     }
     stage.held.keep().await
@@ -161,7 +165,9 @@ fn told(pruned: &Pruned) -> Option<String> {
     let deleted = (!pruned.deleted.is_empty()).then(|| format!("deleted: {}", named(pruned.deleted.iter())));
     let kept = pruned.kept.iter().map(|(id, why)| format!("{id} ({why})")).take(NAMED_MAX).collect::<Vec<_>>();
     let kept = (!kept.is_empty()).then(|| format!("not deleted: {}", kept.join(", ")));
-    let parts: Vec<String> = deleted.into_iter().chain(kept).collect();
+    let left = pruned.left.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>();
+    let left = (!left.is_empty()).then(|| format!("left over until the next act: {}", left.join(", ")));
+    let parts: Vec<String> = deleted.into_iter().chain(kept).chain(left).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 

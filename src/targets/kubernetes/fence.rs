@@ -50,7 +50,7 @@ impl Guard {
         let watched = watch(
             held.configmaps().clone(),
             inventory::name(&held.environment),
-            held.version.clone().unwrap_or_default(),
+            held.version().unwrap_or_default().to_owned(),
             seen.clone(),
         );
         Guard { ours: held.fence, seen, task: tokio::spawn(watched) }

@@ -27,6 +27,8 @@ const BYTES_MAX: usize = 1_000_000;
 pub const MANAGER: &str = "piton";
 /// On each object that we apply: the environment it belongs to.
 pub const ENVIRONMENT_LABEL: &str = "piton.dev/environment";
+/// On each object that we apply: the UID of the ConfigMap that lists it.
+pub const INVENTORY_LABEL: &str = "piton.dev/inventory";
 /// On each object that we apply: the tree it was applied from.
 pub const TREE_ANNOTATION: &str = "piton.dev/tree";
 /// On each object that we apply, and on the inventory: the number of the lease that it was written under.
@@ -61,6 +63,11 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// The releases that it speaks of.
+    fn trees(&self) -> Vec<&TreeId> {
+        [&self.stable, &self.candidate, &self.doing].into_iter().flatten().collect()
+    }
+
     /// Whether users are on this release and nothing of another is under way.
     pub fn stands(&self, tree: &TreeId) -> bool {
         self.stable.as_ref() == Some(tree) && self.doing.is_none()

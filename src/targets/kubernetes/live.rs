@@ -30,7 +30,7 @@ impl KubernetesTarget {
                 Ok::<_, TargetError>(rollout::Standing::new(cluster, self.config.rollout()))
             });
             let standing = standing.await?;
-            let found = inventory::look(cluster, &seat.namespace, &self.site.environment).await?;
+            let found = inventory::look(cluster, &seat.namespace, &self.site).await?;
             trees.push(found.as_ref().and_then(|inventory| inventory.stable.clone()));
             let Some(inventory) = found else { continue };
             if let Some(doing) = &inventory.doing {

@@ -68,7 +68,7 @@ First the server is asked whether it would take everything (dry run): admission,
 Then namespaces, CRDs (until they are served), rules and accounts, ConfigMaps and Secrets, Services, workloads, the rest and admission
 webhooks are applied in this order, server-side, as field manager `piton`. A field that someone else has set to another value is named,
 with its manager, and nothing is applied, unless `force: true` takes such fields over. On the way back all fields are taken, and
-named, except `spec.replicas`, which may be what keeps the service up.
+named, except a `spec.replicas` that is not smaller than the release's: it may be what keeps the service up.
 
 Drift is what applying the release again would change (fields that it sets, with the manager that changed them and when), objects that are
 missing, and workloads whose pods are not all this release's, run two images under one tag, or another image than the tag led to when
@@ -76,7 +76,8 @@ the release was looked up first. Values of Secrets are never shown. Before a
 release becomes the way back, and every day, its images are looked up in their registries (with the logins of `docker login`) and its
 objects are tried.
 
-The ConfigMap `piton-ENVIRONMENT` lists what piton made. `prune` deletes what an earlier release made and this one lacks: only what
+The ConfigMap `piton-ENVIRONMENT` lists what piton made, and says for which pipeline: two with an environment of the same name want two
+namespaces, and the second is refused. `prune` deletes what an earlier release made and this one lacks: only what
 piton made itself, what is still labelled as its own, and never a namespace, CRD or volume claim unless `prune_also` names that kind; a
 StatefulSet that would take its claims along (`whenDeleted: Delete`) counts as one.
 
@@ -226,7 +227,7 @@ impl KubernetesTarget {
             return Ok(format!("{note}; {}", share::bring_up(&mut stage, release, &rendered).await?));
         }
         // Without an inventory there is nobody to fence off, and perhaps no namespace to keep it in.
-        if stage.held.version.is_some() {
+        if stage.held.is_there() {
             stage.held.inventory.candidate = Some(release.tree.clone());
             stage.held.keep().await?;
         }

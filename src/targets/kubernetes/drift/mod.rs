@@ -11,7 +11,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use self::fields::{Change, Step};
-use super::{health, manifest::Manifest};
+use super::{health, inventory::INVENTORY_LABEL, manifest::Manifest};
 use crate::{
     clients::kube::{Cluster, KubeError, ObjectId},
     model::{Difference, SourcePlace},
@@ -23,7 +23,7 @@ const AT_ONCE: usize = 8;
 const MANAGER: &str = "piton";
 /// Names under which parts of piton that steer traffic write.
 const OUR_OTHERS: &str = "piton-";
-/// The number of the lease says nothing about the release.
+/// The number of the lease says nothing about the release, nor does which inventory lists it.
 const FENCE: &str = "piton.dev/fence";
 
 /// An object as it is to be, with our marks on it; whether its file is the text that was applied.
@@ -99,7 +99,8 @@ async fn of_object(
 pub async fn would_be(cluster: &Cluster, id: &ObjectId, object: &Value) -> Result<Answer, KubeError> {
     let api = cluster.api(id).await?;
     let params = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
-    match api.patch(&id.name, &params, &Patch::Apply(object)).await.map_err(KubeError::from) {
+    let answer = api.patch(&id.name, &params, &Patch::Apply(object)).await;
+    match answer.map_err(|error| KubeError::from(error).of(object)) {
         Ok(would) => Ok(Answer::Would(Box::new(value(&would)))),
         // Rights that are missing, a lost race and a server in trouble say nothing about the object; fields of others are no
         // conflict, since it is asked by force.
@@ -138,8 +139,10 @@ fn comparable(object: &Value) -> Value {
         for own in ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"] {
             metadata.remove(own);
         }
-        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            annotations.remove(FENCE);
+        for (place, key) in [("annotations", FENCE), ("labels", INVENTORY_LABEL)] {
+            if let Some(marks) = metadata.get_mut(place).and_then(Value::as_object_mut) {
+                marks.remove(key);
+            }
         }
     }
     object

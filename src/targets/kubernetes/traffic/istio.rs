@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Extras, Fault, Pair, Path, Testers,
-    split::{Form, Lists, Mark, Places},
+    Extras, Pair, Path, Testers,
+    split::{Form, Lists, Mark, Places, is_among},
 };
 use crate::{clients::kube::ObjectId, model::Share};
 
@@ -45,7 +45,7 @@ impl Istio {
         self.virtual_services.iter().map(id).collect()
     }
 
-    pub fn form(&self, pair: &Pair, route: &Value) -> Result<Form, Fault> {
+    pub fn form(&self, pair: &Pair, route: &Value) -> Form {
         let host = |name: &str| Mark::new("destination.host", hosts(name, &pair.namespace));
         let subset = |name: &String| Mark::new("destination.subset", [name.clone()]);
         let (stable, canary) = match &self.subsets {
@@ -55,7 +55,7 @@ impl Istio {
             }
         };
         let lists = Lists {
-            at: self.lists(route)?,
+            at: self.lists(route, &canary),
             stable,
             canary,
             weight: Path::of("weight"),
@@ -64,28 +64,37 @@ impl Istio {
             even: false,
             owned: pair.owned,
         };
-        Ok(Form { embedded: None, places: Places::Lists(lists), total: 100, percent: true })
+        Form { embedded: None, places: Places::Lists(lists), total: 100, percent: true }
     }
 
-    fn lists(&self, route: &Value) -> Result<Vec<Path>, Fault> {
-        let http = route["spec"]["http"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if self.routes.is_empty() {
-            let ours = (0..http.len()).filter(|index| !is_for_testers(&http[*index])).map(http_route);
-            return Ok(ours.chain([Path::of("spec.tls[*].route"), Path::of("spec.tcp[*].route")]).collect());
-        }
-        let find = |name: &String| {
-            let index = http.iter().position(|one| one["name"] == name.as_str());
-            index.map(http_route).ok_or_else(|| Fault::NoRule { rule: name.clone() })
+    /// A route that is named and not there may have another name today: then every route that leads to the canary counts.
+    fn lists(&self, route: &Value, canary: &[Mark]) -> Vec<Path> {
+        let http = http(route);
+        let is_ours = |index: &usize| {
+            let one = &http[*index];
+            let named = self.routes.is_empty() || self.routes.iter().any(|name| one["name"] == name.as_str());
+            let is_lost = || self.lost(route).is_some() && is_among(&one["route"], canary);
+            !is_for_testers(one) && (named || is_lost())
         };
-        self.routes.iter().map(find).collect()
+        let of_http = (0..http.len()).filter(is_ours).map(http_route);
+        match self.routes.is_empty() {
+            true => of_http.chain([Path::of("spec.tls[*].route"), Path::of("spec.tcp[*].route")]).collect(),
+            false => of_http.collect(),
+        }
     }
 
-    pub fn decorate(&self, pair: &Pair, route: &mut Value, extras: Option<&Extras>) -> Result<(), Fault> {
+    /// A route that the pipeline names and that is not there.
+    pub fn lost(&self, route: &Value) -> Option<String> {
+        let is_there = |name: &String| http(route).iter().any(|one| one["name"] == name.as_str());
+        self.routes.iter().find(|name| !is_there(name)).cloned()
+    }
+
+    pub fn decorate(&self, pair: &Pair, route: &mut Value, extras: Option<&Extras>) {
         if let Some(http) = route["spec"].get_mut("http").and_then(Value::as_array_mut) {
             http.retain(|one| !is_for_testers(one));
         }
-        let places = self.form(pair, route)?.lists_in(route);
-        let Some(http) = route["spec"].get_mut("http").and_then(Value::as_array_mut) else { return Ok(()) };
+        let places = self.form(pair, route).lists_in(route);
+        let Some(http) = route["spec"].get_mut("http").and_then(Value::as_array_mut) else { return };
         let mut all = Vec::new();
         for (index, mut one) in std::mem::take(http).into_iter().enumerate() {
             if places.contains(&http_route(index)) {
@@ -97,7 +106,6 @@ impl Istio {
             all.push(one);
         }
         *http = all;
-        Ok(())
     }
 
     fn mirror(&self, pair: &Pair, one: &mut Value, mirror: Option<Share>) {
@@ -166,6 +174,10 @@ fn http_route(index: usize) -> Path {
 
 fn is_for_testers(one: &Value) -> bool {
     one["name"].as_str().is_some_and(|name| name.starts_with(TESTERS))
+}
+
+fn http(route: &Value) -> &[Value] {
+    route["spec"]["http"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The ways to write a Service's host, the complete one first.

@@ -94,6 +94,12 @@ impl Weighed {
     }
 }
 
+/// Whether an entry with these marks is in the list.
+pub fn is_among(list: &Value, marks: &[Mark]) -> bool {
+    let entries = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    entries.iter().any(|entry| marks.iter().all(|mark| mark.holds(entry)))
+}
+
 /// Reads the weights in every place that the stable Service or the canary is in.
 pub fn read(form: &Form, route: &Value) -> Result<Vec<Weighed>, Fault> {
     let root = open(form, route)?;

@@ -240,7 +240,7 @@ fn a_testers_route_matches_what_the_stable_one_does_and_the_header() {
         "backendRefs": [{"name": "web", "port": 80}],
     }]}});
     let testers = serde_json::from_value(json!({"header": {"x-canary": "yes"}})).expect("testers");
-    let made = router.companions(&pair(), &route, &testers).expect("made").remove(0);
+    let made = router.companions(&pair(), &route, &testers).remove(0);
     assert_eq!(
         made["spec"],
         json!({"parentRefs": [{"name": "front"}], "hostnames": ["a.example"], "rules": [{
@@ -324,6 +324,72 @@ fn routes_that_do_not_fit_are_told_in_a_sentence() {
     for (router, route, sentence) in cases {
         let fault = steered(router, &pair(), &route, share("10%"), &Extras::default(), 1).expect_err(sentence);
         assert_eq!(fault.to_string(), sentence);
+    }
+}
+
+#[test]
+fn a_route_that_cannot_be_read_is_not_one_without_users() {
+    let router = router("gateway: { routes: [web] }");
+    let (_, route) = kinds().remove(0);
+    let steered = steered(&router, &pair(), &route, share("10%"), &Extras::default(), 7).expect("it is written");
+    let broken = |mut route: Value| {
+        route["spec"]["rules"][0]["backendRefs"][0]["weight"] = json!("x");
+        route
+    };
+    // We led people by it: nobody may be told that they are gone.
+    let fault = share_for_sure(&router, &pair(), &broken(steered.clone())).expect_err("nobody knows");
+    assert!(matches!(fault, Fault::NotAWeight { .. }), "{fault}");
+    cleared_for_sure(&router, &pair(), &broken(steered.clone())).expect_err("nobody knows");
+    // Nor where the record itself was spoilt.
+    let mut spoilt = broken(steered.clone());
+    spoilt["metadata"]["annotations"]["piton.dev/traffic"] = json!("{");
+    share_for_sure(&router, &pair(), &spoilt).expect_err("nobody knows");
+    // We never did: it is no business of ours.
+    assert_eq!(share_for_sure(&router, &pair(), &broken(route.clone())), Ok(Share::NONE));
+    assert_eq!(cleared_for_sure(&router, &pair(), &broken(route.clone())), Ok(broken(route)));
+    // It leads elsewhere altogether; what we remember of it goes.
+    let mut elsewhere = steered;
+    elsewhere["spec"]["rules"][0]["backendRefs"] = json!([{"name": "else"}]);
+    assert_eq!(share_for_sure(&router, &pair(), &elsewhere), Ok(Share::NONE));
+    let clear = cleared_for_sure(&router, &pair(), &elsewhere).expect("there is nothing to clear");
+    assert!(record::read(&elsewhere).is_some() && record::read(&clear).is_none(), "{clear}");
+}
+
+#[test]
+fn users_leave_by_the_rules_that_are_there_whatever_they_are_called() {
+    let gateway = json!({"metadata": {"name": "web"}, "spec": {"rules": [
+        {"name": "main", "backendRefs": [{"name": "web", "port": 80}]},
+        {"name": "api", "backendRefs": [{"name": "web", "port": 80}]},
+        {"name": "docs", "backendRefs": [{"name": "docs", "port": 80}]},
+    ]}});
+    let istio = json!({"metadata": {"name": "web"}, "spec": {"http": [
+        {"name": "main", "route": [{"destination": {"host": "web"}}]},
+        {"name": "api", "route": [{"destination": {"host": "web"}}]},
+        {"name": "docs", "route": [{"destination": {"host": "docs"}}]},
+    ]}});
+    let cases = [
+        (router("gateway: { routes: [web], rules: [main, api] }"), gateway, "rules"),
+        (router("istio: { virtual_services: [web], routes: [main, api] }"), istio, "http"),
+    ];
+    for (router, route, rules) in cases {
+        let steered_to =
+            |route: &Value, part: &str| steered(&router, &pair(), route, share(part), &Extras::default(), 7);
+        let mut live = steered_to(&route, "10%").expect("it is written");
+        // Somebody gives a rule another name, and it goes on sending users to the canary.
+        live["spec"][rules][0]["name"] = json!("front");
+        let mut renamed = route.clone();
+        renamed["spec"][rules][0]["name"] = json!("front");
+        assert_eq!(super::share_for_sure(&router, &pair(), &live), Ok(share("10%")));
+        assert_eq!(steered_to(&live, "20%"), Err(Fault::NoRule { rule: "main".to_owned() }));
+        let back = steered_to(&live, "0%").expect("users leave");
+        assert_eq!(super::share_for_sure(&router, &pair(), &back), Ok(Share::NONE));
+        assert_eq!(cleared_for_sure(&router, &pair(), &back), Ok(renamed.clone()));
+        assert_eq!(cleared_for_sure(&router, &pair(), &live), Ok(renamed));
+        // One is gone with its users.
+        live["spec"][rules].as_array_mut().expect("a list").remove(0);
+        assert_eq!(super::share_for_sure(&router, &pair(), &live), Ok(share("10%")));
+        let clear = cleared_for_sure(&router, &pair(), &live).expect("the other is cleared");
+        assert_eq!(clear["spec"][rules][0], route["spec"][rules][1]);
     }
 }
 

@@ -73,7 +73,7 @@ fn testers_of_a_grpc_route_have_its_methods_and_time_limits() {
         "backendRefs": [{"name": "web", "port": 80}],
     }]}});
     let testers = serde_json::from_value(json!({"header": {"x-canary": "yes"}})).expect("testers");
-    let made = router.companions(&pair(), &route, &testers).expect("made").remove(0);
+    let made = router.companions(&pair(), &route, &testers).remove(0);
     assert_eq!(made["kind"], "GRPCRoute");
     assert_eq!(
         made["spec"]["rules"],
