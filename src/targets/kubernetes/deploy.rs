@@ -141,7 +141,7 @@ async fn watch(stage: &Stage<'_>, manifests: &[Manifest], way: Way) -> Result<St
     let watched = Watched::from(&watched).with_passing(passing(manifests));
     let watched = match way {
         Way::Back => watched.on_the_way_back(),
-        Way::Forward | Way::Over => watched,
+        Way::Forward | Way::Through | Way::Over => watched,
     };
     rollout::watch(&stage.cluster, watched, stage.config.rollout(), &stage.site.progress).await.into_result()
 }

@@ -100,7 +100,7 @@ async fn watch(configmaps: Api<ConfigMap>, name: String, version: String, seen: 
 
 /// Refuses whoever comes too late by the numbers on the objects themselves, where no inventory keeps the highest one.
 pub async fn check_objects(stage: &Stage<'_>, manifests: &[Manifest]) -> Result<(), TargetError> {
-    if stage.held.version.is_some() {
+    if stage.held.version().is_some() {
         return Ok(());
     }
     let looks = manifests.iter().map(|manifest| check_object(stage, manifest).boxed());
