@@ -70,6 +70,7 @@ pub fn of(object: &Value) -> Health {
         ("", "Namespace") => cluster::namespace(object),
         ("", "PersistentVolumeClaim") => cluster::claim(object),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => cluster::definition(object),
+        ("apiregistration.k8s.io", "APIService") => cluster::api_service(object),
         ("autoscaling", "HorizontalPodAutoscaler") => cluster::autoscaler(object),
         ("policy", "PodDisruptionBudget") => cluster::disruption_budget(object),
         ("gateway.networking.k8s.io", kind) if kind.ends_with("Route") => network::route(object),

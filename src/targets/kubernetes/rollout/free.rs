@@ -118,7 +118,8 @@ pub(super) async fn evict(cluster: &Cluster, pod: &Stuck) -> Result<(), String> 
             error if matches!(error.code(), Some(404 | 409)) => return Ok(()),
             error => refusals::with_hint(&error),
         },
-        Err(_) => format!("no answer within {} s", ANSWERED_WITHIN.as_secs()),
+        // The client itself asks again where a disruption budget says "not now".
+        Err(_) => format!("no yes within {} s, as where a disruption budget allows none", ANSWERED_WITHIN.as_secs()),
     };
     tracing::warn!(pod = pod.id.name, why, "it holds up the way back of its StatefulSet and cannot be evicted");
     Err(why)
