@@ -44,7 +44,7 @@ impl Clock {
         let counted = ticks.clone();
         let task = tokio::spawn(async move {
             loop {
-                // It is a clock: nobody waits for it.
+                // polls a real condition: how fast this machine lets the program go; nobody waits for it
                 tokio::time::sleep(TICK).await;
                 counted.fetch_add(1, Ordering::Relaxed);
             }

@@ -73,9 +73,9 @@ fn one_that_starts_while_the_git_host_is_away_still_goes_back() {
     let look = format!("test ! -e {}", broken.display());
     world.sandbox.write("pipelines/shop.yaml", pipeline.replace("case ${version.web} in *bad*) exit 1;; esac", &look));
     world.push("1.1.0");
-    // As the origin has it: what is only begun waits for the host.
+    // A page after it is there, so that this clone knows of it, too: what is only begun waits for the host.
     let has = |event: &str| world.events("production").iter().any(|e| e["event"] == event && e["attempt"] == 2);
-    until("the first share", || has("shifted").then_some(()));
+    until("a look at the first share", || has("read").then_some(()));
     controller.running.signal(Signal::SIGKILL);
     controller.running.wait();
     let away = world.sandbox.path("away");
