@@ -20,7 +20,7 @@ environments:
         rehearse: [sh, deploy.sh, rehearse]
         timeout: 20s
     bake: 50ms
-    blind: 300ms
+    blind: 3s
     way_back: { every: 24h }
 "#;
 

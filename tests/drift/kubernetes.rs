@@ -261,7 +261,7 @@ async fn until_written(world: &World, event: &str, look: impl Fn()) {
         let trailers = "--format=%(trailers:key=Piton-Event,valueonly,unfold)";
         let log = world.sandbox.git_in(&world.sandbox.origin(), &["log", "--reverse", trailers, "piton/production"]);
         let ends = |line: &&str| line.contains(r#""event":"drifted""#) || line.contains(r#""event":"drift_ended""#);
-        let last = log.lines().filter(ends).next_back().unwrap_or_default().to_owned();
+        let last = log.lines().rfind(ends).unwrap_or_default().to_owned();
         if last.contains(&format!(r#""event":"{event}""#)) { Ok(()) } else { Err(last) }
     };
     world.cluster.wait_until(&format!("the ledger to say `{event}`"), written).await;
