@@ -6,13 +6,15 @@ mod keep;
 
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 pub use self::{
     entries::{Entries, Entry, made_since},
     keep::{Held, fence_of, hold, look},
 };
-use crate::model::{EnvironmentName, TreeId};
+use crate::{
+    clients::kube::ObjectId,
+    model::{EnvironmentName, TreeId},
+};
 
 const SCHEMA: u32 = 1;
 /// What a ConfigMap holds at most, with some room for its metadata.
@@ -45,9 +47,12 @@ pub struct Inventory {
     /// What rendered the stable release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renderer: Option<String>,
-    /// What the canary must know to find its way back.
+    /// A release that has all but stable's own already, since the last step of its canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub canary: Option<Value>,
+    pub rolled: Option<TreeId>,
+    /// What was made for the candidate before its canary came up, and goes again when it does not stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brought: Vec<ObjectId>,
     #[serde(default)]
     pub objects: Entries,
 }
@@ -55,7 +60,7 @@ pub struct Inventory {
 impl Inventory {
     /// Whether users are on this release and nothing of another is under way.
     pub fn stands(&self, tree: &TreeId) -> bool {
-        self.stable.as_ref() == Some(tree) && self.doing.is_none()
+        self.stable.as_ref() == Some(tree) && self.doing.is_none() && self.rolled.is_none()
     }
 }
 
