@@ -176,6 +176,22 @@ impl Cluster {
         *self.kinds.write().await = None;
     }
 
+    /// The object in the first of these versions of its API that the cluster serves; `None` where it serves none of them.
+    pub async fn served(&self, id: &ObjectId, versions: &[&str]) -> Result<Option<ObjectId>, KubeError> {
+        let named = |version: &&str| ObjectId { api_version: format!("{}/{version}", id.group()), ..id.clone() };
+        let known = |kinds: &Discovery| versions.iter().map(named).find(|id| kinds.resolve_gvk(&id.gvk()).is_some());
+        if versions.is_empty() {
+            return Ok(None);
+        }
+        if let Some(found) = self.kinds.read().await.as_ref().and_then(known) {
+            return Ok(Some(found));
+        }
+        let fresh = Discovery::new(self.client.clone()).run_aggregated().await?;
+        let found = known(&fresh);
+        *self.kinds.write().await = Some(fresh);
+        Ok(found)
+    }
+
     async fn resource(&self, id: &ObjectId) -> Result<(ApiResource, Scope), KubeError> {
         let gvk = id.gvk();
         if let Some(known) = self.kinds.read().await.as_ref().and_then(|kinds| kinds.resolve_gvk(&gvk)) {

@@ -334,7 +334,7 @@ impl<'b, 'a> Run<'b, 'a> {
         if !conflicts.iter().any(|conflict| conflict.field == conflicts::REPLICAS) {
             return Ok(None);
         }
-        let hand = Hand { cluster: &self.stage.cluster, fence: self.stage.held.fence };
+        let hand = Hand { cluster: &self.stage.cluster, fence: self.stage.held.fence, owner: String::new() };
         Ok(hand.get(&manifest.id).await?.and_then(|live| live["spec"]["replicas"].as_u64()))
     }
 

@@ -25,6 +25,7 @@ const MANAGER: &str = "piton";
 const OUR_OTHERS: &str = "piton-";
 /// The number of the lease says nothing about the release, nor does which inventory lists it.
 const FENCE: &str = "piton.dev/fence";
+const OUR_MARKS: &str = "piton.dev/";
 
 /// An object as it is to be, with our marks on it; whether its file is the text that was applied.
 #[derive(Debug, Clone)]
@@ -110,6 +111,30 @@ pub async fn would_be(cluster: &Cluster, id: &ObjectId, object: &Value) -> Resul
             (Some(_) | None, _) => Err(error),
         },
     }
+}
+
+/// Whether applying an object would change anything of it but our own marks.
+pub async fn would_change(cluster: &Cluster, id: &ObjectId, object: &Value) -> Result<bool, KubeError> {
+    let api = match cluster.api(id).await {
+        Ok(api) => api,
+        Err(KubeError::UnknownKind { .. }) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let Some(live) = api.get_opt(&id.name).await? else { return Ok(true) };
+    match would_be(cluster, id, object).await? {
+        Answer::Would(would) => Ok(unmarked(&would) != unmarked(&value(&live))),
+        // It is to be heard where it is applied.
+        Answer::Refuses(_) => Ok(true),
+    }
+}
+
+/// Comparable, and without our marks.
+fn unmarked(object: &Value) -> Value {
+    let mut object = comparable(object);
+    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+        annotations.retain(|key, _| !key.starts_with(OUR_MARKS));
+    }
+    object
 }
 
 fn value(object: &DynamicObject) -> Value {
