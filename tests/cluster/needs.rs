@@ -32,7 +32,7 @@ extern "C" fn cluster() {
 /// For the `.init_array` of a group whose tests mostly wait for what others do: more of them at once than there are cores.
 pub extern "C" fn mostly_waits() {
     const THREADS: &str = "RUST_TEST_THREADS";
-    const AT_ONCE_MIN: usize = 10;
+    const AT_ONCE_MIN: usize = 8;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if std::env::var_os(THREADS).is_none() {
         // SAFETY: no other thread runs before `main`.

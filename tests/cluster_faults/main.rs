@@ -12,6 +12,7 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod watchman;
+mod webhook;
 mod world;
 
 #[used]
