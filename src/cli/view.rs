@@ -76,7 +76,10 @@ impl Watcher {
                 };
                 said.insert(reading.gate.clone(), now.clone()) != Some(now)
             }
-            What::SettleFailed { why, .. } | What::RetreatFailed { why, .. } => {
+            What::SettleFailed { why, .. }
+            | What::RetreatFailed { why, .. }
+            | What::ApplyFailed { why, .. }
+            | What::ShiftFailed { why, .. } => {
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
                 failed.replace(why.clone()).as_ref() != Some(why)
             }

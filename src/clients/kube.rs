@@ -1,6 +1,7 @@
 //! Speaks to a Kubernetes API server: where it is, which cluster it really is, how its objects are named, and failures as sentences.
 
 mod limits;
+mod renewed;
 mod unsaid;
 mod writes;
 
@@ -129,18 +130,7 @@ impl Cluster {
     /// Reads the configuration; nothing is sent yet.
     pub async fn connect(place: &Place) -> Result<Cluster, KubeError> {
         super::http::install_tls_provider();
-        let config = |error: &dyn std::error::Error| KubeError::Config(causes(error));
-        let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
-        let read = match (&place.kubeconfig, &place.context) {
-            (Some(file), _) => {
-                let file = Kubeconfig::read_from(file).map_err(|e| config(&e))?;
-                Config::from_custom_kubeconfig(file, &options).await.map_err(|e| config(&e))?
-            }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| config(&e))?,
-            (None, None) => Config::infer().await.map_err(|e| config(&e))?,
-        };
-        let client = limits::client(read, Limits::default()).map_err(|e| config(&e))?;
-        Ok(Cluster::new(client))
+        Ok(Cluster::new(renewed::client(place).await?))
     }
 
     /// With a client that has limits of its own.
@@ -202,6 +192,19 @@ impl Cluster {
         *self.kinds.write().await = Some(fresh);
         let unknown = || KubeError::UnknownKind { api_version: id.api_version.clone(), kind: id.kind.clone() };
         found.map(|(resource, capabilities)| (resource, capabilities.scope)).ok_or_else(unknown)
+    }
+}
+
+async fn configuration(place: &Place) -> Result<Config, KubeError> {
+    let config = |error: &dyn std::error::Error| KubeError::Config(causes(error));
+    let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
+    match (&place.kubeconfig, &place.context) {
+        (Some(file), _) => {
+            let file = Kubeconfig::read_from(file).map_err(|e| config(&e))?;
+            Config::from_custom_kubeconfig(file, &options).await.map_err(|e| config(&e))
+        }
+        (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| config(&e)),
+        (None, None) => Config::infer().await.map_err(|e| config(&e)),
     }
 }
 
