@@ -176,9 +176,9 @@ impl World {
         self.cluster.get(kind, &self.namespace, name).await
     }
 
-    /// The UIDs of stable's pods: who they are, not only how many.
+    /// The UIDs of stable's own pods: who they are, not only how many.
     pub async fn stable_pods(&self) -> BTreeSet<String> {
-        let pods = self.cluster.list("pods", &self.namespace, "!piton.dev/canary").await;
+        let pods = self.cluster.list("pods", &self.namespace, "team=shop,!piton.dev/canary").await;
         let alive = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         alive.filter_map(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned)).collect()
     }
