@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::RwLock;
 
-use self::limits::Limits;
 pub use self::{
     unsaid::without_values,
     writes::{Applied, How, Seen},

@@ -244,10 +244,7 @@ impl Signs {
 }
 
 /// The tip of the source branch; where the host cannot be asked, the one that was seen last, and why.
-async fn tip(
-    repository: &Repository,
-    branch: &str,
-) -> Result<(CommitId, Option<RepositoryError>), RepositoryError> {
+async fn tip(repository: &Repository, branch: &str) -> Result<(CommitId, Option<RepositoryError>), RepositoryError> {
     match repository.tip_of_source(branch).await {
         Ok(tip) => Ok((tip, None)),
         Err(away @ RepositoryError::Unreachable { .. }) => match repository.resolve(branch) {

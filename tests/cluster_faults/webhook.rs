@@ -164,16 +164,14 @@ fn a_quota_that_is_used_up_is_named_and_users_stay_where_they_are() {
         (quota["status"]["used"]["pods"] == "2").then_some(())
     });
     world.bump("1.1.0");
-    let ran = world.promote().wait();
-    println!("TUNE {ran}");
-    ran.ends(1).says("exceeded quota: few");
+    // Others may have used the room up, so the version is not to blame.
+    world.promote().wait().ends(75).says("exceeded quota: few");
     world.settles_on("1.0.0");
     world.keeps_the_laws();
-    // With room for one more it goes.
+    // With room for one more the same version goes.
     world.kubectl(&["delete", "resourcequota", "few"]);
-    world.bump("1.2.0");
     world.promote().wait().ends(0).says("promoted");
-    world.settles_on("1.2.0");
+    world.settles_on("1.1.0");
 }
 
 #[test]
@@ -190,9 +188,7 @@ fn a_namespace_that_ends_in_the_middle_is_named_and_the_way_back_leads_into_a_ne
         gone.then_some(())
     });
     world.may_go_on();
-    let ran = running.wait();
-    println!("TUNE {ran}");
-    ran.ends(5).says("is being terminated").says("wait until the namespace is gone, then try again");
+    running.wait().ends(5).says("is being terminated").says("wait until the namespace is gone, then try again");
     world.kubectl(&["patch", "configmap", "last", "--type=merge", "--patch", r#"{"metadata":{"finalizers":null}}"#]);
     until("the namespace to be gone", || world.object("Namespace", "", &world.namespace).is_none().then_some(()));
     world.block_on(world.cluster.kubectl(&["create", "namespace", &world.namespace]));
