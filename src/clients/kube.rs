@@ -1,8 +1,11 @@
 //! Speaks to a Kubernetes API server: where it is, which cluster it really is, how its objects are named, and failures as sentences.
 
+mod limits;
+mod renewed;
+mod unsaid;
 mod writes;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -16,10 +19,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::RwLock;
 
-pub use self::writes::{Applied, How, Seen};
+pub use self::{
+    unsaid::without_values,
+    writes::{Applied, How, Seen},
+};
 
-/// How long a connection may take to come up; requests have their own limits.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The namespace whose UID tells clusters apart: it is there from the first moment and cannot be replaced.
 const IDENTITY_NAMESPACE: &str = "kube-system";
 
@@ -54,7 +58,7 @@ pub struct ObjectId {
 pub enum KubeError {
     #[error("cannot reach the cluster: {0}")]
     Config(String),
-    /// The API server answered with a refusal.
+    /// The API server answered with a refusal; its words are without values that may be secret.
     #[error("{}", refusal(.0))]
     Refused(Box<kube::core::Status>),
     /// No answer, or none that can be read.
@@ -81,7 +85,9 @@ impl KubeError {
 impl From<kube::Error> for KubeError {
     fn from(error: kube::Error) -> KubeError {
         match error {
-            kube::Error::Api(status) => KubeError::Refused(status),
+            kube::Error::Api(status) => KubeError::Refused(Box::new(unsaid::tellable(*status))),
+            // The word `ServiceError` says nothing to people.
+            kube::Error::Service(error) => KubeError::Unreachable(causes(error.as_ref())),
             other => KubeError::Unreachable(causes(&other)),
         }
     }
@@ -123,21 +129,10 @@ impl Cluster {
     /// Reads the configuration; nothing is sent yet.
     pub async fn connect(place: &Place) -> Result<Cluster, KubeError> {
         super::http::install_tls_provider();
-        let config = |error: &dyn std::error::Error| KubeError::Config(causes(error));
-        let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
-        let mut read = match (&place.kubeconfig, &place.context) {
-            (Some(file), _) => {
-                let file = Kubeconfig::read_from(file).map_err(|e| config(&e))?;
-                Config::from_custom_kubeconfig(file, &options).await.map_err(|e| config(&e))?
-            }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| config(&e))?,
-            (None, None) => Config::infer().await.map_err(|e| config(&e))?,
-        };
-        read.connect_timeout = Some(CONNECT_WITHIN);
-        let client = Client::try_from(read).map_err(|e| config(&e))?;
-        Ok(Cluster::new(client))
+        Ok(Cluster::new(renewed::client(place).await?))
     }
 
+    /// With a client that has limits of its own.
     pub fn new(client: Client) -> Cluster {
         Cluster { client, kinds: Arc::default() }
     }
@@ -170,6 +165,22 @@ impl Cluster {
         *self.kinds.write().await = None;
     }
 
+    /// The object in the first of these versions of its API that the cluster serves; `None` where it serves none of them.
+    pub async fn served(&self, id: &ObjectId, versions: &[&str]) -> Result<Option<ObjectId>, KubeError> {
+        let named = |version: &&str| ObjectId { api_version: format!("{}/{version}", id.group()), ..id.clone() };
+        let known = |kinds: &Discovery| versions.iter().map(named).find(|id| kinds.resolve_gvk(&id.gvk()).is_some());
+        if versions.is_empty() {
+            return Ok(None);
+        }
+        if let Some(found) = self.kinds.read().await.as_ref().and_then(known) {
+            return Ok(Some(found));
+        }
+        let fresh = Discovery::new(self.client.clone()).run_aggregated().await?;
+        let found = known(&fresh);
+        *self.kinds.write().await = Some(fresh);
+        Ok(found)
+    }
+
     async fn resource(&self, id: &ObjectId) -> Result<(ApiResource, Scope), KubeError> {
         let gvk = id.gvk();
         if let Some(known) = self.kinds.read().await.as_ref().and_then(|kinds| kinds.resolve_gvk(&gvk)) {
@@ -180,6 +191,19 @@ impl Cluster {
         *self.kinds.write().await = Some(fresh);
         let unknown = || KubeError::UnknownKind { api_version: id.api_version.clone(), kind: id.kind.clone() };
         found.map(|(resource, capabilities)| (resource, capabilities.scope)).ok_or_else(unknown)
+    }
+}
+
+async fn configuration(place: &Place) -> Result<Config, KubeError> {
+    let config = |error: &dyn std::error::Error| KubeError::Config(causes(error));
+    let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
+    match (&place.kubeconfig, &place.context) {
+        (Some(file), _) => {
+            let file = Kubeconfig::read_from(file).map_err(|e| config(&e))?;
+            Config::from_custom_kubeconfig(file, &options).await.map_err(|e| config(&e))
+        }
+        (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| config(&e)),
+        (None, None) => Config::infer().await.map_err(|e| config(&e)),
     }
 }
 

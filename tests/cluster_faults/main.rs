@@ -1,5 +1,6 @@
 //! The whole program against a real cluster, while the world around it fails.
 
+mod away;
 mod by_hand;
 #[path = "../cluster/mod.rs"]
 mod cluster;
@@ -11,4 +12,9 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod watchman;
+mod webhook;
 mod world;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static WAITS: extern "C" fn() = cluster::needs::mostly_waits;

@@ -30,6 +30,7 @@ use super::{
     refusals::{self, world},
     scope,
     stage::Stage,
+    traffic::hand::Hand,
 };
 use crate::{
     clients::kube::{Applied, How, KubeError},
@@ -45,6 +46,8 @@ const RACES_MAX: u32 = 5;
 const AWAY_WITHIN: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
+/// A log has so many lines at most of what is under way, however large a release is.
+const STEPS_MAX: usize = 100;
 /// How long a new CRD may take until its kind is served.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -53,8 +56,10 @@ const ESTABLISHED_WITHIN: Duration = Duration::from_secs(60);
 pub enum Way {
     /// To users: a field that someone else has stops it, unless the pipeline says `force`.
     Forward,
-    /// Back to what was good: a hand edit must not stand in the way, except one of the number of replicas.
+    /// Back to what was good: a hand edit must not stand in the way, except one that keeps more replicas up.
     Back,
+    /// To stable, what users are on already: the same, for what has proven itself must not stop halfway.
+    Through,
     /// Over what was changed by hand: everything is as the release says afterwards.
     Over,
 }
@@ -121,7 +126,7 @@ pub async fn write(
             return Err(error);
         }
         if !conflicts.is_empty() {
-            return Err(conflicts::refusal(&conflicts));
+            return Err(conflicts::refusal(&conflicts, wrote.objects));
         }
         if rank == Rank::Definitions {
             established(stage, &same).await?;
@@ -134,6 +139,19 @@ pub async fn write(
 pub async fn try_all(stage: &Stage<'_>, manifests: &[Manifest], tree: &TreeId) -> Result<Tried, TargetError> {
     let mut tried = Tried::default();
     let (mut new_namespaces, mut conflicts) = (Vec::new(), Vec::new());
+    let (total, asked) = (manifests.len(), AtomicUsize::new(0));
+    let try_one = |manifest| -> BoxFuture<'_, Result<Applied, Refused>> {
+        let (trying, asked) = (try_one(stage, manifest, tree), &asked);
+        Box::pin(async move {
+            let result = trying.await;
+            let done = asked.fetch_add(1, Ordering::Relaxed) + 1;
+            // Of a few nobody wants to know how many are left.
+            if total > STEPS_MAX && is_a_step(done, total) {
+                stage.say(format!("asking the server whether it would take the release: {done} of {total}"));
+            }
+            result
+        })
+    };
     for (rank, same) in order::ranks(manifests) {
         let mut able = Vec::new();
         for manifest in same {
@@ -148,7 +166,7 @@ pub async fn try_all(stage: &Stage<'_>, manifests: &[Manifest], tree: &TreeId) -
                 false => tried.untried += 1,
             }
         }
-        let results = join_some(able.iter().map(|manifest| try_one(stage, manifest, tree))).await;
+        let results = join_some(able.iter().map(|manifest| try_one(*manifest))).await;
         for (manifest, result) in able.iter().zip(results) {
             match result {
                 Ok(applied) if applied.created => {
@@ -165,7 +183,7 @@ pub async fn try_all(stage: &Stage<'_>, manifests: &[Manifest], tree: &TreeId) -
     }
     match conflicts.is_empty() {
         true => Ok(tried),
-        false => Err(conflicts::refusal(&conflicts)),
+        false => Err(conflicts::refusal(&conflicts, 0)),
     }
 }
 
@@ -210,7 +228,8 @@ async fn free(stage: &Stage<'_>, manifest: &Manifest) -> Result<(), TargetError>
     let label = seen.labels.as_ref().and_then(|labels| labels.get(ENVIRONMENT_LABEL));
     if let Some(other) = label.filter(|label| *label != stage.site.environment.as_str()) {
         return Err(world(format!(
-            "{}: {id} belongs to the environment `{other}` of piton; give one of them another name or namespace, or take the label              `{ENVIRONMENT_LABEL}` off",
+            "{}: {id} belongs to the environment `{other}` of piton; give one of them another name or namespace, or take the \
+             label `{ENVIRONMENT_LABEL}` off",
             manifest.spot()
         )));
     }
@@ -230,6 +249,11 @@ async fn free(stage: &Stage<'_>, manifest: &Manifest) -> Result<(), TargetError>
 async fn join_some<'b, T: Send + 'b>(futures: impl Iterator<Item = BoxFuture<'b, T>>) -> Vec<T> {
     let futures: Vec<BoxFuture<'b, T>> = futures.collect();
     stream::iter(futures).buffered(AT_ONCE).collect().await
+}
+
+/// Whether so much is done that people should hear of it.
+fn is_a_step(done: usize, total: usize) -> bool {
+    done == total || done.is_multiple_of((total / STEPS_MAX).max(1))
 }
 
 /// Objects of one rank being applied.
@@ -287,7 +311,9 @@ impl<'b, 'a> Run<'b, 'a> {
                 self.stop.store(true, Ordering::Relaxed);
             }
             let done = self.before + self.done.fetch_add(1, Ordering::Relaxed) + 1;
-            self.stage.say(format!("applied {done} of {}: {}", self.total, manifest.id));
+            if is_a_step(done, self.total) {
+                self.stage.say(format!("applied {done} of {}: {}", self.total, manifest.id));
+            }
             Some(result)
         })
     }
@@ -312,7 +338,8 @@ impl<'b, 'a> Run<'b, 'a> {
             }
             if !conflicts.is_empty() && !how.force && (self.way != Way::Forward || self.stage.config.force()) {
                 how.force = true;
-                self.overrule(conflicts, &mut object);
+                let live = self.replicas_there(manifest, &conflicts).await.map_err(Refused::Other)?;
+                self.overrule(conflicts, live, &mut object);
                 continue;
             }
             if !conflicts.is_empty() {
@@ -324,10 +351,19 @@ impl<'b, 'a> Run<'b, 'a> {
         }
     }
 
-    /// Notes what is taken from others. On the way back the number of replicas is left to whoever set it: it may be what
-    /// keeps the service up.
-    fn overrule(&self, conflicts: Vec<Conflict>, object: &mut Value) {
-        let keeps = |conflict: &Conflict| self.way == Way::Back && conflict.field == ".spec.replicas";
+    /// How many replicas there are, where somebody else has set their number.
+    async fn replicas_there(&self, manifest: &Manifest, conflicts: &[Conflict]) -> Result<Option<u64>, TargetError> {
+        if !conflicts.iter().any(|conflict| conflict.field == conflicts::REPLICAS) {
+            return Ok(None);
+        }
+        let hand = Hand { cluster: &self.stage.cluster, fence: self.stage.held.fence, owner: String::new() };
+        Ok(hand.get(&manifest.id).await?.and_then(|live| live["spec"]["replicas"].as_u64()))
+    }
+
+    /// Notes what is taken from others.
+    fn overrule(&self, conflicts: Vec<Conflict>, live: Option<u64>, object: &mut Value) {
+        let leaves_more = conflicts::leaves_more(self.way, live, object);
+        let keeps = |conflict: &Conflict| leaves_more && conflict.field == conflicts::REPLICAS;
         let (left, taken): (Vec<Conflict>, Vec<Conflict>) = conflicts.into_iter().partition(keeps);
         if let (false, Some(spec)) = (left.is_empty(), object.get_mut("spec").and_then(Value::as_object_mut)) {
             spec.remove("replicas");

@@ -1,23 +1,29 @@
 //! A whole release in one place: rendered, written down, applied, watched, and what is wanted no more deleted.
 
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+
 use super::{
     apply::{self, Way, Wrote},
-    conflicts,
-    fence::Guard,
+    conflicts, drift,
+    fence::{self, Guard},
+    health,
     manifest::Manifest,
     order,
-    prune::{self, Pruned},
+    prune::{self, Leftovers, Pruned},
     render::Rendered,
-    rollout,
+    rollout::{self, Watched},
     stage::Stage,
 };
 use crate::{clients::kube::ObjectId, model::TreeId, targets::TargetError};
 
 /// So many objects are named in a note.
 const NAMED_MAX: usize = 5;
+/// So many objects are asked for at once.
+const AT_ONCE: usize = 8;
 
 /// Asks the server whether it would take the release; users see nothing of it.
 pub async fn rehearse(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<String, TargetError> {
+    fence::check_objects(stage, &rendered.manifests).await?;
     stage.say("asking the server whether it would take the release");
     let tried = apply::try_all(stage, &rendered.manifests, tree).await?;
     let mut note =
@@ -36,19 +42,24 @@ pub async fn rehearse(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered)
 
 /// Applies the release, watches until it is ready, and deletes what it replaces. All of it may be done again after any write.
 pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, way: Way) -> Result<String, TargetError> {
+    fence::check_objects(stage, &rendered.manifests).await?;
     let guard = announce(stage, tree, rendered).await?;
     let wrote = match apply::write(stage, &rendered.manifests, tree, way, &guard).await {
         Ok(wrote) => wrote,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
-    let watched = watch(stage, &rendered.manifests).await;
+    let watched = watch(stage, &rendered.manifests, way).await;
     let ready = match watched {
         Ok(ready) => ready,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
     guard.check_surely(&stage.held).await?;
     let wanted: Vec<ObjectId> = rendered.manifests.iter().map(|manifest| manifest.id.clone()).collect();
-    let pruned = match prune::prune(stage, &wanted, &guard).await {
+    let leftovers = match way {
+        Way::Forward | Way::Over => Leftovers::Fail,
+        Way::Back | Way::Through => Leftovers::Tell,
+    };
+    let pruned = match prune::prune(stage, &wanted, &guard, leftovers).await {
         Ok(pruned) => pruned,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
@@ -56,32 +67,87 @@ pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, wa
     let inventory = &mut stage.held.inventory;
     inventory.stable = Some(tree.clone());
     inventory.renderer = rendered.renderer.clone();
-    (inventory.doing, inventory.candidate) = (None, None);
+    inventory.passing = passing(&rendered.manifests).collect();
+    (inventory.doing, inventory.candidate, inventory.rolled) = (None, None, None);
+    inventory.brought.clear();
     stage.held.keep().await?;
     Ok(note(&wrote, &pruned, &ready, rendered))
 }
 
+/// Applies some objects of the release beside what stands, and watches until they are ready.
+pub async fn part(stage: &mut Stage<'_>, tree: &TreeId, part: &[Manifest]) -> Result<String, TargetError> {
+    for manifest in part {
+        stage.held.inventory.objects.want(&manifest.id);
+    }
+    stage.held.inventory.passing.extend(passing(part));
+    stage.held.keep().await?;
+    let guard = Guard::over(&stage.held);
+    let wrote = apply::write(stage, part, tree, Way::Forward, &guard).await;
+    drop(guard);
+    match wrote {
+        Ok(_) => stage.held.keep().await?,
+        Err(error) => return Err(note_what_is_there(stage, error).await),
+    }
+    watch(stage, part, Way::Forward).await?;
+    Ok(named(part.iter().map(|manifest| &manifest.id)))
+}
+
+/// Deletes what was made for a candidate that does not stay, by the rules of pruning.
+pub async fn unbring(stage: &mut Stage<'_>) -> Result<Option<String>, TargetError> {
+    let brought = stage.held.inventory.brought.clone();
+    if brought.is_empty() {
+        return Ok(None);
+    }
+    stage.held.keep().await?;
+    let guard = Guard::over(&stage.held);
+    let all = stage.held.inventory.objects.iter().map(|(id, _)| id);
+    let stay: Vec<ObjectId> = all.filter(|id| !brought.contains(id)).cloned().collect();
+    let pruned = match prune::prune(stage, &stay, &guard, Leftovers::Tell).await {
+        Ok(pruned) => pruned,
+        Err(error) => return Err(note_what_is_there(stage, error).await),
+    };
+    drop(guard);
+    stage.held.inventory.brought.clear();
+    stage.held.keep().await?;
+    Ok(told(&pruned))
+}
+
+/// Those objects that would not stay as they are.
+pub async fn changed(stage: &Stage<'_>, tree: &TreeId, manifests: Vec<Manifest>) -> Result<Vec<Manifest>, TargetError> {
+    let ask = |manifest: Manifest| async move {
+        let marked = stage.mark(&manifest, tree);
+        let changes = drift::would_change(&stage.cluster, &manifest.id, &marked).await;
+        let changes = changes.map_err(|error| super::refusals::about("compare", &manifest.id, &error))?;
+        Ok::<_, TargetError>(changes.then_some(manifest))
+    };
+    let asked: Vec<_> = manifests.into_iter().map(|manifest| ask(manifest).boxed()).collect();
+    let found: Vec<Option<Manifest>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// Deletes all that we made here.
 pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
-    if stage.held.version.is_none() {
+    if !stage.held.is_there() {
         return Ok("nothing of ours is known here".to_owned());
     }
     stage.held.keep().await?;
     let guard = Guard::over(&stage.held);
-    let pruned = match prune::prune(stage, &[], &guard).await {
+    let pruned = match prune::prune(stage, &[], &guard, Leftovers::Fail).await {
         Ok(pruned) => pruned,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
     drop(guard);
     let inventory = &mut stage.held.inventory;
-    (inventory.stable, inventory.candidate, inventory.doing) = (None, None, None);
+    (inventory.stable, inventory.candidate, inventory.doing, inventory.rolled) = (None, None, None, None);
+    inventory.passing.clear();
+    inventory.brought.clear();
     stage.held.keep().await?;
     Ok(told(&pruned).unwrap_or_else(|| "there was nothing to take down".to_owned()))
 }
 
 /// Raises the number in the inventory, which is made where it is missing.
 pub async fn claim(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<(), TargetError> {
-    if stage.held.version.is_none() {
+    if !stage.held.is_there() {
         own_namespace(stage, tree, rendered).await?;
     }
     stage.held.keep().await
@@ -92,6 +158,7 @@ async fn announce(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> 
     for manifest in &rendered.manifests {
         stage.held.inventory.objects.want(&manifest.id);
     }
+    stage.held.inventory.passing.extend(passing(&rendered.manifests));
     stage.held.inventory.doing = Some(tree.clone());
     claim(stage, tree, rendered).await?;
     Ok(Guard::over(&stage.held))
@@ -117,13 +184,23 @@ async fn note_what_is_there(stage: &mut Stage<'_>, error: TargetError) -> Target
     }
 }
 
-async fn watch(stage: &Stage<'_>, manifests: &[Manifest]) -> Result<String, TargetError> {
+/// Jobs that the cluster collects when they are done.
+fn passing(manifests: &[Manifest]) -> impl Iterator<Item = ObjectId> {
+    manifests.iter().filter(|m| health::is_collected_when_done(&m.object)).map(|m| m.id.clone())
+}
+
+async fn watch(stage: &Stage<'_>, manifests: &[Manifest], way: Way) -> Result<String, TargetError> {
     let watched: Vec<ObjectId> =
         manifests.iter().map(|manifest| &manifest.id).filter(|id| !order::is_only_text(id)).cloned().collect();
     if watched.is_empty() {
         return Ok("nothing of it needs to become ready".to_owned());
     }
-    rollout::watch(&stage.cluster, &watched, stage.config.rollout(), &stage.site.progress).await.into_result()
+    let watched = Watched::from(&watched).with_passing(passing(manifests));
+    let watched = match way {
+        Way::Back => watched.on_the_way_back(),
+        Way::Forward | Way::Through | Way::Over => watched,
+    };
+    rollout::watch(&stage.cluster, watched, stage.config.rollout(), &stage.site.progress).await.into_result()
 }
 
 fn note(wrote: &Wrote, pruned: &Pruned, ready: &str, rendered: &Rendered) -> String {
@@ -145,7 +222,9 @@ fn told(pruned: &Pruned) -> Option<String> {
     let deleted = (!pruned.deleted.is_empty()).then(|| format!("deleted: {}", named(pruned.deleted.iter())));
     let kept = pruned.kept.iter().map(|(id, why)| format!("{id} ({why})")).take(NAMED_MAX).collect::<Vec<_>>();
     let kept = (!kept.is_empty()).then(|| format!("not deleted: {}", kept.join(", ")));
-    let parts: Vec<String> = deleted.into_iter().chain(kept).collect();
+    let left = pruned.left.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>();
+    let left = (!left.is_empty()).then(|| format!("left over until the next act: {}", left.join(", ")));
+    let parts: Vec<String> = deleted.into_iter().chain(kept).chain(left).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 

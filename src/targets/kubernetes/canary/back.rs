@@ -77,6 +77,15 @@ impl Stand<'_> {
         Ok(Moved { notes, users: true })
     }
 
+    /// All users on stable, and the routes without the canary; whether anybody may still come to it.
+    pub async fn left(&self) -> Result<Moved, TargetError> {
+        let mut back = self.users_back().await?;
+        // Testers and copies of requests may come to it whatever its share.
+        back.users |= self.track.extras() != Extras::default() && self.canary().await?.is_some();
+        self.steer().clear().await?;
+        Ok(back)
+    }
+
     /// Brings stable to the capacity for everyone. One ready pod is better than none; without one nobody is moved.
     async fn make_room(&self, canary: Option<&Value>, share: Share) -> Result<Option<String>, TargetError> {
         let ready = self.stable_ready().await?;
@@ -170,7 +179,7 @@ impl Stand<'_> {
         None
     }
 
-    /// Takes down all that is the canary's. Everything may be gone already.
+    /// Takes down all that is the canary's beside its routes. Everything may be gone already.
     pub async fn take_down(&self) -> Result<(), TargetError> {
         self.hand.delete(&self.canary_id()).await?;
         if self.pair.owned {

@@ -42,9 +42,20 @@ pub enum Foreign {
 }
 
 impl Steer<'_> {
+    /// The routes, in the version of their API that the cluster serves.
+    pub async fn routes(&self) -> Result<Vec<ObjectId>, TargetError> {
+        let mut routes = self.router.routes(&self.pair.namespace);
+        for route in &mut routes {
+            if let Some(served) = self.hand.served(route, self.router.versions()).await? {
+                *route = served;
+            }
+        }
+        Ok(routes)
+    }
+
     pub async fn look(&self) -> Result<Position, TargetError> {
         let mut position = Position::default();
-        for id in self.router.routes(&self.pair.namespace) {
+        for id in self.routes().await? {
             let Some(route) = self.hand.get(&id).await? else {
                 position.missing.push(id);
                 continue;
@@ -53,8 +64,8 @@ impl Steer<'_> {
                 Router::Nginx(nginx) => self.look_beside(nginx, &id).await?,
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
                     let edit = record::foreign_edit(self.router, self.pair, &route);
-                    // A route that cannot be read gives us nothing; what is wrong with it is told.
-                    (super::share(self.router, self.pair, &route).unwrap_or(Share::NONE), edit)
+                    let share = super::share_for_sure(self.router, self.pair, &route);
+                    (share.map_err(|fault| unknown(&id, &route, &fault))?, edit)
                 }
             };
             position.share = position.share.max(share);
@@ -64,7 +75,7 @@ impl Steer<'_> {
     }
 
     async fn look_beside(&self, nginx: &Nginx, stable: &ObjectId) -> Result<(Share, Option<String>), TargetError> {
-        let Some(ours) = self.hand.get(&nginx.beside(stable)).await? else { return Ok((Share::NONE, None)) };
+        let Some(ours) = self.hand.own(&nginx.beside(stable)).await? else { return Ok((Share::NONE, None)) };
         let share = nginx.share(&ours);
         let wrote = record::read(&ours).map(|record| record.share);
         let changed = wrote.filter(|wrote| *wrote != share);
@@ -75,9 +86,12 @@ impl Steer<'_> {
 
     /// Whether the routes could carry this share, before anything is done.
     pub async fn rehearse(&self, share: Share) -> Result<(), TargetError> {
-        for id in self.router.routes(&self.pair.namespace) {
+        for id in self.routes().await? {
             let route = self.hand.get(&id).await?.ok_or_else(|| gone(&id))?;
             self.check_mirror(&id, &route).await?;
+            for made in self.made_beside(&id) {
+                self.hand.check_free(&made).await?;
+            }
             match self.router {
                 Router::Nginx(nginx) => nginx.clone_of(self.pair, &route, share, &self.extras).map(drop),
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
@@ -85,14 +99,40 @@ impl Steer<'_> {
                 }
             }
             .map_err(|fault| cannot(&id, &fault))?;
+            self.check_fraction(&id, &route).await?;
         }
         Ok(())
+    }
+
+    /// Older definitions of the Gateway API have no fraction of a mirror: the server throws it away, and all is copied.
+    async fn check_fraction(&self, id: &ObjectId, route: &Value) -> Result<(), TargetError> {
+        let Router::Gateway(gateway) = self.router else { return Ok(()) };
+        let Some(share) = self.extras.mirror.filter(|share| *share != Share::WHOLE) else { return Ok(()) };
+        let new = super::steered(self.router, self.pair, route, Share::NONE, &self.extras, self.hand.fence);
+        let new = new.map_err(|fault| cannot(id, &fault))?;
+        if !gateway.mirrors_all(self.pair, &self.hand.would_be(id, route, &new).await?) {
+            return Ok(());
+        }
+        Err(wrong(format!(
+            "{id} cannot mirror {share} of the requests: this cluster's Gateway API knows no `fraction` of a mirror, and \
+             would copy every request; bring its CRDs to 1.3 or newer, or write `mirror: 100%`"
+        )))
+    }
+
+    /// The objects of our own that a route gets beside it.
+    fn made_beside(&self, route: &ObjectId) -> Vec<ObjectId> {
+        match self.router {
+            Router::Nginx(nginx) => vec![nginx.beside(route)],
+            Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
+                self.router.companion_ids(self.pair, route, &self.extras)
+            }
+        }
     }
 
     /// Gives the canary a share. Says what others had done to the routes.
     pub async fn set(&self, share: Share, foreign: Foreign) -> Result<Vec<String>, TargetError> {
         let mut told = Vec::new();
-        for id in self.router.routes(&self.pair.namespace) {
+        for id in self.routes().await? {
             let found = match self.router {
                 Router::Nginx(nginx) => self.set_beside(nginx, &id, share, foreign).await,
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
@@ -120,12 +160,12 @@ impl Steer<'_> {
             let new = match super::steered(self.router, self.pair, &old, share, &self.extras, self.hand.fence) {
                 Ok(new) => new,
                 // A route without our backends sends nobody to the canary.
-                Err(Fault::NoStable { .. } | Fault::NoRule { .. } | Fault::NoPlace { .. }) if share == Share::NONE => {
+                Err(Fault::NoStable { .. } | Fault::NoPlace { .. }) if share == Share::NONE => {
                     return Ok(Some(format!("{id} has no backend of ours; nobody comes to the canary by it")));
                 }
                 Err(fault) => return Err(cannot(id, &fault)),
             };
-            for companion in self.companions(&old)? {
+            for companion in self.router.companions(self.pair, &old, &self.extras) {
                 self.hand.apply(companion).await?;
             }
             if self.hand.exchange(id, &old, &new).await? {
@@ -139,13 +179,8 @@ impl Steer<'_> {
 
     /// Whether there is anything of ours on the route, or should be.
     fn is_on(&self, route: &Value) -> bool {
-        let share = super::share(self.router, self.pair, route).unwrap_or(Share::NONE);
-        record::read(route).is_some() || share != Share::NONE || self.extras != Extras::default()
-    }
-
-    fn companions(&self, route: &Value) -> Result<Vec<Value>, TargetError> {
-        let id = ObjectId::of(route).ok_or_else(|| wrong("a route has no name"))?;
-        self.router.companions(self.pair, route, &self.extras).map_err(|fault| cannot(&id, &fault))
+        let has_users = || super::share(self.router, self.pair, route).is_ok_and(|share| share != Share::NONE);
+        !record::is_none_of_ours(route) || self.extras != Extras::default() || has_users()
     }
 
     /// The way back needs no route: without one nobody comes to the canary.
@@ -164,7 +199,7 @@ impl Steer<'_> {
         foreign: Foreign,
     ) -> Result<Option<String>, TargetError> {
         let ours = nginx.beside(stable);
-        let live = self.hand.get(&ours).await?;
+        let live = self.hand.own(&ours).await?;
         let Some(route) = self.hand.get(stable).await? else {
             if share == Share::NONE {
                 self.hand.delete(&ours).await?;
@@ -198,7 +233,7 @@ impl Steer<'_> {
 
     /// Takes the canary out of the routes for good.
     pub async fn clear(&self) -> Result<(), TargetError> {
-        for id in self.router.routes(&self.pair.namespace) {
+        for id in self.routes().await? {
             match self.router {
                 Router::Nginx(nginx) => self.hand.delete(&nginx.beside(&id)).await?,
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
@@ -222,7 +257,8 @@ impl Steer<'_> {
         for _ in 0..TRIES {
             let Some(old) = self.hand.get(id).await? else { return Ok(()) };
             self.hand.check_number(record::read(&old).map(|record| record.fence))?;
-            let Ok(new) = super::cleared(self.router, self.pair, &old) else { return Ok(()) };
+            let new = super::cleared_for_sure(self.router, self.pair, &old);
+            let new = new.map_err(|fault| unknown(id, &old, &fault))?;
             if self.hand.exchange(id, &old, &new).await? {
                 return Ok(());
             }
@@ -260,6 +296,15 @@ fn gone(id: &ObjectId) -> TargetError {
 
 fn cannot(id: &ObjectId, fault: &Fault) -> TargetError {
     wrong(format!("{id}: {fault}"))
+}
+
+/// We led users by this route, and nobody knows what it says today.
+fn unknown(id: &ObjectId, route: &Value, fault: &Fault) -> TargetError {
+    let by = record::by(route);
+    wrong(format!(
+        "{id}: piton led users to the canary by it, and cannot read who gets how much: {fault}{by}; mend it, or take the \
+         canary's backend out of it"
+    ))
 }
 
 fn foreign_hand(edit: &str) -> TargetError {
