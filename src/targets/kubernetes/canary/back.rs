@@ -171,9 +171,11 @@ impl Stand<'_> {
         // Who asks as any user does not see whether testers still come.
         if self.track.extras() == Extras::default()
             && let (Some(wanted), Some(from)) = (&self.track.verify, from)
-            && let verify::Arrived::As(seen) = verify::verify(wanted, from, Share::NONE).await
         {
-            return Some(seen);
+            let images = self.images().await.unwrap_or(verify::Images::Others);
+            if let verify::Arrived::As(seen) = verify::verify(wanted, from, Share::NONE, images).await {
+                return Some(seen);
+            }
         }
         tokio::time::sleep(self.track.drain.as_duration()).await;
         None

@@ -124,8 +124,9 @@ impl Stand<'_> {
             return Ok("that it arrives is unverified: there is no `verify`".to_owned());
         };
         self.progress.say(format!("counting whose answers come from {}", wanted.url));
-        match verify::verify(wanted, release, share).await {
+        match verify::verify(wanted, release, share, self.images().await?).await {
             verify::Arrived::As(seen) => Ok(seen),
+            verify::Arrived::Alike(why) => Ok(format!("that it arrives is unverified: {why}")),
             // Not seen is not arrived: nobody goes further on a way that nobody can see.
             verify::Arrived::Unknown(why) => {
                 let id = self.canary_id();
@@ -136,6 +137,13 @@ impl Stand<'_> {
                 Err(wrong(format!("{id} was given {share}, but the router does not do so yet: {seen}")))
             }
         }
+    }
+
+    /// Whether the canary runs what stable runs.
+    pub async fn images(&self) -> Result<verify::Images, TargetError> {
+        let (stable, canary) = (self.stable().await?, self.canary().await?);
+        let same = stable.as_ref().map(images_of) == canary.as_ref().map(images_of);
+        Ok(if same { verify::Images::Same } else { verify::Images::Others })
     }
 
     fn edited(&self, live: &Value) -> Option<String> {
@@ -274,4 +282,11 @@ impl Stand<'_> {
 /// How many pods stable had when the canary came up.
 pub fn base_of(canary: &Value) -> u32 {
     canary["metadata"]["annotations"][BASE].as_str().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The images of a Deployment's containers, in their order.
+fn images_of(deployment: &Value) -> Vec<&Value> {
+    let spec = &deployment["spec"]["template"]["spec"];
+    let lists = ["initContainers", "containers"].into_iter().filter_map(|key| spec[key].as_array());
+    lists.flatten().map(|container| &container["image"]).collect()
 }

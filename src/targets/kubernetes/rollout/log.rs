@@ -13,6 +13,8 @@ use crate::{
 
 /// A decision waits no longer than this for its log.
 const LOG_WITHIN: Duration = Duration::from_secs(1);
+/// What a kubelet answers, as if it were a log, of a run whose log is gone.
+const NO_LOG: &str = "unable to retrieve container logs for ";
 /// More bytes are not read, however long the lines are.
 const LOG_BYTES_MAX: i64 = 16 * 1024;
 
@@ -38,6 +40,26 @@ async fn last_lines(pods: &Api<Pod>, pod: &str, container: Option<&str>) -> Opti
     };
     let (ended, current) = (params(true), params(false));
     let (ended, current) = futures_util::join!(pods.logs(pod, &ended), pods.logs(pod, &current));
-    let words = |text: &String| !text.trim().is_empty();
-    ended.ok().filter(words).or_else(|| current.ok().filter(words))
+    ended.ok().filter(has_words).or_else(|| current.ok().filter(has_words))
+}
+
+fn has_words(log: &String) -> bool {
+    !log.trim().is_empty() && !log.starts_with(NO_LOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_words;
+
+    #[test]
+    fn what_a_kubelet_says_in_place_of_a_log_is_none() {
+        for (text, has) in [
+            ("cannot start: no such table: users\n", true),
+            ("", false),
+            (" \n", false),
+            ("unable to retrieve container logs for containerd://49503c322cd00ebb", false),
+        ] {
+            assert_eq!(has_words(&text.to_owned()), has, "{text:?}");
+        }
+    }
 }

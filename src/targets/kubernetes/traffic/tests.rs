@@ -260,7 +260,7 @@ fn a_testers_route_matches_what_the_stable_one_does_and_the_header() {
 fn a_mirror_of_traefik_asks_stable_and_copies_to_the_canary() {
     let router = router("traefik: { services: [web] }");
     let route = json!({"kind": "TraefikService", "metadata": {"name": "web"}, "spec": {"weighted": {"services": [
-        {"name": "web", "port": 80, "weight": 3}, {"name": "docs", "port": 80, "weight": 1},
+        {"name": "web", "port": 80, "weight": 300}, {"name": "docs", "port": 80, "weight": 100},
     ]}}});
     let extras = Extras { testers: None, mirror: Some(share("20%")) };
     let new = steered(&router, &pair(), &route, share("25%"), &extras, 1).expect("it is written");

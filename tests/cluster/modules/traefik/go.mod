@@ -369,11 +369,14 @@ require (
 	software.sslmate.com/src/go-pkcs12 v0.7.3 // indirect
 )
 
-// As Traefik is built itself: with forks, and with the place of an extension that its published module lacks.
+// As Traefik is built itself: with forks, and with the place of an extension that its published module lacks. And without what no test asks it
+// for and what is nearly half of the work of building it: certificates by ACME, with the clients of two hundred DNS services, and EC2.
 replace (
 	github.com/abbot/go-http-auth => github.com/containous/go-http-auth v0.4.1-0.20200324110947-a37a7636d23e
 	github.com/gorilla/mux => github.com/containous/mux v0.0.0-20250523120546-41b6ec3aed59
-	github.com/traefik/traefik/dynamic/ext => ./ext
+	github.com/aws/aws-sdk-go-v2/service/ec2 => ./without/ec2
+	github.com/go-acme/lego/v5 => ./without/acme
+	github.com/traefik/traefik/dynamic/ext => ./without/ext
 )
 
 exclude github.com/tencentcloud/tencentcloud-sdk-go v3.0.83+incompatible

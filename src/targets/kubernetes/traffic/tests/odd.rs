@@ -89,6 +89,32 @@ fn testers_of_a_grpc_route_have_its_methods_and_time_limits() {
 }
 
 #[test]
+fn a_class_is_asked_for_mirrors_and_believed_when_it_tells_its_features() {
+    let Router::Gateway(gateway) = router("gateway: { routes: [web] }") else { panic!("another router") };
+    let class = |features: Value| json!({"status": {"supportedFeatures": features}});
+    let (mirror, percent) = ("HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror");
+    let cases = [
+        // It tells nothing: nothing is known against it.
+        (json!({}), "10%", None),
+        (class(json!([])), "10%", None),
+        (class(json!([{"name": mirror}, {"name": percent}])), "10%", None),
+        (class(json!([{"name": mirror}])), "100%", None),
+        (class(json!([{"name": mirror}])), "10%", Some(percent)),
+        // As it was told before version 1.2 of the API.
+        (class(json!([mirror])), "100%", None),
+        (class(json!([{"name": "HTTPRoutePathRewrite"}])), "100%", Some(mirror)),
+    ];
+    for (class, part, lacks) in cases {
+        assert_eq!(gateway.lacks_feature(&class, share(part)), lacks, "{part} of {class}");
+    }
+    let parents =
+        json!([{"name": "front"}, {"name": "back", "namespace": "edge"}, {"kind": "Service", "name": "mesh"}]);
+    let found = gateway.parents(&json!({"spec": {"parentRefs": parents}}), "hub");
+    let places: Vec<_> = found.iter().map(|id| (id.namespace.as_deref(), id.name.as_str())).collect();
+    assert_eq!(places, [(Some("hub"), "front"), (Some("edge"), "back")], "a mesh is no Gateway");
+}
+
+#[test]
 fn a_mirror_without_its_fraction_copies_everything() {
     let Router::Gateway(gateway) = router("gateway: { routes: [web] }") else { panic!("another router") };
     let (router, route) = kinds().remove(0);
