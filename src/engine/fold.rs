@@ -225,9 +225,14 @@ impl State {
     fn settled(&mut self, at: Stamp, id: AttemptId) {
         if let Some(r) = self.rollback_mut(id).filter(|r| r.retreated.is_some()) {
             r.settled = true;
+            return self.tidied_up(at);
         }
         if self.attempt.as_ref().is_some_and(|a| a.id == id && a.promoted.is_some()) {
             self.begin_watch(at);
+            return self.tidied_up(at);
+        }
+        if self.leftover_mut(id).is_some() {
+            self.tidied_up(at);
         }
     }
 
@@ -247,21 +252,24 @@ impl State {
         });
     }
 
-    /// What cannot be taken down is a nuisance, not a reason to undo a good release.
     fn settle_failed(&mut self, at: Stamp, id: AttemptId, why: &str) {
         if let Some(r) = self.rollback_mut(id).filter(|r| r.retreated.is_some()) {
             r.tries.failed(at, why);
             let given_up = r.tries.failed >= r.limits.tries;
             r.settled |= given_up;
             if given_up {
-                self.notice(at, Urgency::Warning, format!("what {id} brought up could not be taken down: {why}"));
+                self.left_behind(at, id, why);
             }
+            return;
+        }
+        if let Some(leftover) = self.leftover_mut(id) {
+            (leftover.tries, leftover.last, leftover.why) = (leftover.tries + 1, at, why.to_owned());
             return;
         }
         let Some(a) = self.attempt_mut(id).filter(|a| a.promoted.is_some()) else { return };
         a.tries.failed(at, why);
         if a.tries.failed >= a.plan.limits.rollback_tries {
-            self.notice(at, Urgency::Warning, format!("what {id} replaced could not be taken down: {why}"));
+            self.left_behind(at, id, why);
             self.begin_watch(at);
         }
     }

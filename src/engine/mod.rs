@@ -2,6 +2,7 @@
 
 mod fold;
 mod guard;
+mod leftover;
 mod next;
 mod pause;
 mod policy;
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use guard::{DIFFERENCES_MAX, Drift, DriftLook, Known, MARKS_MAX, WayBack, drift_sentence};
+pub use leftover::Leftover;
 pub use next::{Next, Setup, Wait, next};
 pub use pause::{Pause, rests_until};
 pub use policy::{Holder, LeaseTaken};
@@ -50,6 +52,8 @@ pub struct State {
     pub freeze: Option<Freeze>,
     /// Automation rests: what it tried failed, and not through the release.
     pub pause: Option<Pause>,
+    /// What could not be taken down.
+    pub leftover: Option<Leftover>,
     pub lease: Option<Lease>,
     pub fence: u64,
     /// Every commit of the source branch up to here is done with.

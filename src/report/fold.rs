@@ -37,7 +37,7 @@ impl Teller {
             What::StepPassed { attempt, .. } | What::Applied { attempt, .. } => self.step_over(*attempt, at),
             What::ApplyFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("deploy failed: {why}")),
             What::ShiftFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("moving users failed: {why}")),
-            What::SettleFailed { attempt, why } => self.trouble(*attempt, at, format!("taking down failed: {why}")),
+            What::SettleFailed { attempt, why } => self.settle_failed(*attempt, at, why),
             What::RetreatFailed { attempt, why } => self.trouble(*attempt, at, format!("going back failed: {why}")),
             What::Shifted { attempt, to, .. } => self.shifted(*attempt, at, to),
             What::Promoted { attempt } => self.promoted(*attempt, at),
@@ -122,6 +122,7 @@ impl Teller {
             rollback: None,
             paused_until: None,
             kept_out: Vec::new(),
+            left_behind: None,
             troubles: Vec::new(),
             seen: event.at,
             plan,
@@ -185,9 +186,25 @@ impl Teller {
     fn settled(&mut self, id: AttemptId, at: Stamp) {
         self.logs.clear();
         let Some(line) = self.line(id, at) else { return };
-        let watched = line.plan.as_ref().is_some_and(|plan| plan.watch.time.0 > 0);
-        if watched && line.outcome() == super::Outcome::Promoted {
-            line.steps.push(StepLine { name: "watch".to_owned(), from: at, until: None, passed: false });
+        // What was given up first is gone at last: the watch has begun long ago.
+        if line.left_behind.take().is_some() && line.steps.iter().any(|step| step.name == WATCH) {
+            return;
+        }
+        line.begin_watch(at);
+    }
+
+    /// After some tries it is left for later, and the watch begins.
+    fn settle_failed(&mut self, id: AttemptId, at: Stamp, why: &str) {
+        self.trouble(id, at, format!("taking down failed: {why}"));
+        let Some(line) = self.line(id, at) else { return };
+        line.left_behind = Some(why.to_owned());
+        let failed = line.troubles.iter().filter(|(_, why)| why.starts_with("taking down failed")).count();
+        let tries = line.plan.as_ref().map_or(0, |plan| plan.limits.rollback_tries as usize);
+        if failed == tries {
+            self.logs.clear();
+        }
+        if let Some(line) = self.line(id, at).filter(|_| failed == tries) {
+            line.begin_watch(at);
         }
     }
 
@@ -261,7 +278,17 @@ impl Teller {
     }
 }
 
+/// What follows the steps of a promotion.
+const WATCH: &str = "watch";
+
 impl AttemptLine {
+    fn begin_watch(&mut self, at: Stamp) {
+        let watched = self.plan.as_ref().is_some_and(|plan| plan.watch.time.0 > 0);
+        if watched && self.outcome() == super::Outcome::Promoted {
+            self.steps.push(StepLine { name: WATCH.to_owned(), from: at, until: None, passed: false });
+        }
+    }
+
     /// The next step of the plan, if there is one.
     fn open_step(&mut self, at: Stamp) {
         let next = self.plan.as_ref().and_then(|plan| plan.steps.get(self.steps.len()));

@@ -606,16 +606,12 @@ fn is_over(goal: Goal, state: &State) -> bool {
     }
 }
 
-/// What is still done when the goal is reached: people are told, and who comes by now and then looks around.
+/// What is still done when the goal is reached: people are told, and who comes by now and then looks around and tidies up.
 fn is_wanted_at_the_end(goal: Goal, effect: &Effect) -> bool {
     match effect {
         Effect::Tell { .. } => true,
-        Effect::LookForDrift { .. } | Effect::Rehearse { .. } => goal == Goal::Due,
-        Effect::Look { .. }
-        | Effect::Apply { .. }
-        | Effect::Shift { .. }
-        | Effect::Retreat { .. }
-        | Effect::Settle { .. } => false,
+        Effect::LookForDrift { .. } | Effect::Rehearse { .. } | Effect::Settle { .. } => goal == Goal::Due,
+        Effect::Look { .. } | Effect::Apply { .. } | Effect::Shift { .. } | Effect::Retreat { .. } => false,
     }
 }
 
@@ -662,7 +658,9 @@ fn waits_for_people(state: &State, now: Stamp) -> bool {
 /// How long an act on the way back, or after the end, may take; everything else has the promotion's deadline.
 fn patience(state: &State) -> Option<Span> {
     let settling = state.attempt.as_ref().filter(|a| a.promoted.is_some());
-    state.rollback.as_ref().map(|r| r.limits.within).or(settling.map(|a| a.plan.limits.rollback))
+    let settling = settling.map(|a| a.plan.limits.rollback);
+    let tidying = || state.limits.filter(|_| state.leftover.is_some()).map(|limits| limits.within);
+    state.rollback.as_ref().map(|r| r.limits.within).or(settling).or_else(tidying)
 }
 
 fn verdict_name(state: &State, attempt: AttemptId, gate: &GateName, now: Stamp) -> Option<&'static str> {
