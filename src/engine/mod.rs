@@ -87,6 +87,9 @@ pub struct Good {
     pub release: Release,
     pub at: Stamp,
     pub attempt: AttemptId,
+    /// What rendered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renderer: Option<String>,
 }
 
 /// A promotion under way.
@@ -112,6 +115,9 @@ pub struct Attempt {
     pub way_back_waived: Option<String>,
     /// The bake is over; what it replaced is being taken down.
     pub promoted: Option<Stamp>,
+    /// What rendered it last.
+    #[serde(default)]
+    pub renderer: Option<String>,
 }
 
 /// Failed tries of the action at hand.

@@ -482,7 +482,7 @@ fn retreat(state: &State, rollback: &Rollback, now: Stamp, next: &mut Next) {
     }
     // Without a release to leave there is nothing to take out of the traffic: the destination stands for itself.
     let Some(from) = rollback.from.clone().or_else(|| rollback.to.clone()) else {
-        return next.decisions.push(What::Retreated { attempt: rollback.attempt, note: String::new() });
+        return next.decisions.push(What::Retreated { attempt: rollback.attempt, note: String::new(), renderer: None });
     };
     next.effects.push(Effect::Retreat { attempt: rollback.attempt, from, to: rollback.to.clone() });
 }

@@ -31,6 +31,7 @@ impl Teller {
         if let Some(id) = attempt_of(&event.what) {
             self.number(id);
         }
+        self.rendered(event);
         match &event.what {
             What::Started { plan } => self.started(event, plan),
             What::Read { attempt, reading } => self.read(*attempt, reading),
@@ -82,6 +83,30 @@ impl Teller {
         }
     }
 
+    /// Another renderer than the one that it was planned with, or that made what is gone back to.
+    fn rendered(&mut self, event: &Event) {
+        let (attempt, by) = match &event.what {
+            What::Applied { attempt, renderer: Some(by), .. }
+            | What::Shifted { attempt, renderer: Some(by), .. }
+            | What::Settled { attempt, renderer: Some(by), .. }
+            | What::Retreated { attempt, renderer: Some(by), .. } => (*attempt, by),
+            _ => return,
+        };
+        let back = match &event.what {
+            What::Retreated { .. } => self.line(attempt, event.at).and_then(|line| line.plan.as_ref()?.back.clone()),
+            _ => None,
+        };
+        let made = |line: &&AttemptLine| line.plan.as_ref().map(|p| &p.release.tree) == back.as_ref().map(|r| &r.tree);
+        let before = match &back {
+            Some(_) => self.story.attempts.iter().rev().filter(made).find_map(|line| line.renderer.clone()),
+            None => self.line(attempt, event.at).and_then(|line| line.renderer.replace(by.clone())),
+        };
+        if let Some(before) = before.filter(|before| before != by) {
+            let when = if back.is_some() { "when it was live" } else { "when it was planned" };
+            self.trouble(attempt, event.at, format!("rendered by {by}, and by {before} {when}"));
+        }
+    }
+
     /// The attempt with this number, which was heard of at this moment.
     fn line(&mut self, id: AttemptId, at: Stamp) -> Option<&mut AttemptLine> {
         let line = self.story.attempts.iter_mut().rev().find(|line| line.id == id)?;
@@ -125,6 +150,7 @@ impl Teller {
             left_behind: None,
             troubles: Vec::new(),
             seen: event.at,
+            renderer: plan.as_ref().and_then(|plan| plan.renderer.clone()),
             plan,
         });
     }

@@ -71,6 +71,8 @@ pub struct AttemptLine {
     pub troubles: Vec<(Stamp, String)>,
     /// The last moment anything is known of.
     pub seen: Stamp,
+    /// What rendered it last.
+    pub renderer: Option<String>,
     pub(crate) plan: Option<Arc<Plan>>,
 }
 

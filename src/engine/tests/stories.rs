@@ -3,7 +3,7 @@
 use super::story::{Tale, gate_name};
 use crate::{
     engine::{Setup, next},
-    model::{Cause, Effect, Ending, Plan, Span, Stamp, Step},
+    model::{AttemptId, Cause, Effect, Ending, Plan, Span, Stamp, Step, What},
 };
 
 pub fn as_it_is(_: &mut Plan) {}
@@ -633,4 +633,23 @@ fn who_is_blamed_stays_out_and_who_is_not_does_not() {
         let blamed = tale.state.rollback.as_ref().map(|r| matches!(r.cause, Cause::Blind { .. }));
         assert_eq!(blamed, Some(!out));
     }
+}
+
+#[test]
+fn another_renderer_is_said_and_stops_nothing() {
+    let by = |version: &str| Some(format!("helm {version}"));
+    let mut tale = Tale::with_one_live(|plan| plan.renderer = Some("helm v1".to_owned()));
+    let applied = |attempt, version| What::Applied { attempt, note: String::new(), renderer: by(version) };
+    tale.play("start 2\nto step 2").write(vec![applied(AttemptId(2), "v1")]);
+    tale.play("carry on\n= promoted\nwatch on");
+    let said = |tale: &Tale| tale.state.outbox.iter().map(|notice| notice.text.clone()).collect::<Vec<_>>().join("\n");
+    assert!(!said(&tale).contains("helm"), "{}", said(&tale));
+    tale.play("start 3\nto step 2").write(vec![applied(AttemptId(3), "v2")]);
+    assert!(said(&tale).contains("#3 was planned with helm v1 and is rendered by helm v2"), "{}", said(&tale));
+    tale.play("carry on\n= promoted\nlive 3\nwatch on\norder");
+    let attempt = tale.under_way();
+    tale.write(vec![What::Retreated { attempt, note: String::new(), renderer: by("v3") }]);
+    let back = format!("{attempt} goes back with helm v3 to what helm v1 had rendered");
+    assert!(said(&tale).contains(&back), "{}", said(&tale));
+    tale.play("carry on\n= rolled back\nlive 2");
 }
