@@ -15,7 +15,10 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-pub use self::{owner::Owner, progress::Progress};
+pub use self::{
+    owner::Owner,
+    progress::{Line, Progress},
+};
 pub use crate::model::{Difference, Rehearsal, SourcePlace};
 use crate::{
     model::{CommitId, ComponentName, EnvironmentName, Portion, Release, TreeId, Version},
