@@ -201,7 +201,13 @@ impl Desk {
             None => None,
         };
         let (repository, now) = (&self.repository, self.now());
-        Ok(rack::next_step(repository, &self.pipeline, environment, state, &upstream, to.as_ref(), now).await?)
+        let planned =
+            rack::next_step(repository, &self.pipeline, environment, state, &upstream, to.as_ref(), now).await?;
+        // Who only plans need not reach what is outside.
+        Ok(match self.outside(environment) {
+            Ok(outside) => rack::with_renderer(planned, &outside).await,
+            Err(_) => planned,
+        })
     }
 
     /// Sees to it that what was written here reaches the origin.

@@ -61,6 +61,9 @@ pub fn say_plan(desk: &Desk, plan: &Plan, whole_diff: bool) {
             voice.bold(text(&bump.to))
         ));
     }
+    if let Some(renderer) = &plan.renderer {
+        voice.say(voice.dim(format!("  rendered by {renderer}")));
+    }
     say_held(voice, &plan.held);
     plan.files.iter().for_each(|file| say_file(voice, file, whole_diff));
     for (number, step) in plan.steps.iter().enumerate() {

@@ -29,7 +29,10 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
     loop {
         match begin(desk, environment, args.to.as_deref(), urgency(args)).await? {
             Begun::UnderWay => {}
-            Begun::UpToDate => return Ok(done.unwrap_or_else(|| up_to_date(environment))),
+            Begun::UpToDate => match done {
+                Some(done) => return Ok(done),
+                None => return tidy_up(desk, environment).await,
+            },
             Begun::Paused(pause) => return Ok(paused(environment, &pause)),
         }
         waive(desk, environment, args).await?;
@@ -129,6 +132,22 @@ fn up_to_date(environment: &Environment) -> Answer {
     Answer::done("up_to_date").with("environment", environment.name.as_str())
 }
 
+/// There is nothing to promote: what an earlier promotion left behind is tried again.
+async fn tidy_up(desk: &Desk, environment: &Environment) -> Result<Answer, Failure> {
+    if desk.read(&environment.name).await?.state.leftover.is_none() {
+        return Ok(up_to_date(environment));
+    }
+    let (_, state) = desk.carry_on(environment, Goal::Due, Seizure::Nobody).await?;
+    Ok(tidied(desk, &state).unwrap_or_else(|| up_to_date(environment)))
+}
+
+/// What is still to be taken down, and that it is tried again; nothing where all is tidy.
+pub fn tidied(desk: &Desk, state: &State) -> Option<Answer> {
+    let leftover = state.leftover.as_ref()?;
+    desk.voice.say(format!("{} {}; it is tried again", desk.voice.warn("!"), leftover.sentence()));
+    Some(Answer::new(TRY_AGAIN, "continue", "left_behind").with("left_behind", json!(leftover)))
+}
+
 /// Words and exit code for how it came out.
 pub fn conclude(desk: &Desk, environment: &Environment, outcome: &Outcome, state: &State) -> Answer {
     let name = environment.name.as_str();
@@ -139,7 +158,12 @@ pub fn conclude(desk: &Desk, environment: &Environment, outcome: &Outcome, state
             for wait in waits {
                 desk.voice.say(format!("{} waiting for {} ({})", desk.voice.warn("…"), wait.on, wait.who));
             }
-            Answer::new(REFUSED, "stop", "held").with("waits", waits_json(waits))
+            // Nobody has to allow anything where only the tidying up is missing.
+            let answer = match &state.leftover {
+                Some(_) => Answer::new(TRY_AGAIN, "continue", "left_behind").with("left_behind", json!(state.leftover)),
+                None => Answer::new(REFUSED, "stop", "held"),
+            };
+            answer.with("waits", waits_json(waits))
         }
         Outcome::Taken(taken) => {
             desk.voice.say(desk.voice.warn(taken.to_string()));
@@ -159,9 +183,11 @@ pub fn conclude(desk: &Desk, environment: &Environment, outcome: &Outcome, state
 fn ended(desk: &Desk, state: &State) -> Answer {
     let live = state.live.as_ref();
     let versions: Value = json!(live.map(|l| &l.versions));
+    // How it ended stands; that something is left to do is no secret.
+    let untidy = tidied(desk, state);
     let answer = match state.last.as_ref().map(|last| &last.ending) {
         None => Answer::done("nothing_to_do"),
-        Some(Ending::Promoted) => Answer::done("promoted"),
+        Some(Ending::Promoted) => untidy.unwrap_or_else(|| Answer::done("promoted")),
         // Nothing failed that speaks against the release: the same may be tried again, later.
         Some(Ending::RolledBack { cause, .. }) if !cause.blames_the_change() => {
             let until = state.paused(desk.now()).map(|pause| pause.until);

@@ -78,7 +78,10 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
     let answer = promote::conclude(desk, environment, &outcome, &state);
     Ok(match (&outcome, answer.reason_code) {
         // That it went back is what was asked for.
-        (Outcome::Ended, "rolled_back") => Answer { code: DONE, decision: "complete", ..answer },
+        (Outcome::Ended, "rolled_back") => match promote::tidied(desk, &state) {
+            Some(untidy) => untidy.with("environment", environment.name.as_str()),
+            None => Answer { code: DONE, decision: "complete", ..answer },
+        },
         _ => answer,
     })
 }

@@ -222,6 +222,7 @@ impl Post {
         let now = self.house.clock.now();
         let (repository, pipeline) = (&orders.repository, &orders.pipeline);
         let planned = rack::next_step(repository, pipeline, environment, &opened.state, &upstream, None, now).await?;
+        let planned = rack::with_renderer(planned, &Outside::new(environment, self.site(orders))?).await;
         let plan = match planned {
             Planned::UpToDate { .. } => return Ok(false),
             Planned::Next(plan) => Arc::new(*plan),

@@ -8,7 +8,7 @@ use crate::{
     model::{Actor, CommitId, EnvironmentName, Event, Plan, Stamp, What},
     pipeline::{Environment, Pipeline},
     planner::{self, Context, PlanError, Planned, SourceCommit},
-    runner,
+    runner::{self, Sockets},
 };
 
 /// How many commits of the source branch are looked at for the next step.
@@ -81,6 +81,13 @@ pub async fn next_step(
         (Some(_), Some(commit)) => planner::jump(&context, commit)?,
         (Some(_), None) | (None, _) => planner::plan(&context, &commits)?,
     })
+}
+
+/// The plan with what would render its release here. A machine that only plans need not have the renderer.
+pub async fn with_renderer(planned: Planned, sockets: &dyn Sockets) -> Planned {
+    let Planned::Next(plan) = planned else { return planned };
+    let renderer = sockets.target().renderer().await.ok().flatten();
+    Planned::Next(Box::new(Plan { renderer, ..*plan }))
 }
 
 /// The commit that a person means.

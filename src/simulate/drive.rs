@@ -286,7 +286,8 @@ impl Drive {
         let stuck_for_good = state.stuck.is_some() && state.way_back().is_none();
         let nothing_to_do = story::candidate(state, self.story.natures.len(), self.world.clock.now()).is_none();
         let pinned = state.pin(&story::hub(), self.world.clock.now()).is_some();
-        let idle = !state.is_busy() && state.watches.is_empty() && state.outbox.is_empty();
+        let tidy = state.leftover.is_none() || state.stuck.is_some();
+        let idle = !state.is_busy() && state.watches.is_empty() && state.outbox.is_empty() && tidy;
         let ends_early = self.story.ends_early && self.answered.iter().all(|answered| *answered);
         (self.calm_at.is_some() || ends_early)
             && idle

@@ -15,7 +15,10 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-pub use self::{owner::Owner, progress::Progress};
+pub use self::{
+    owner::Owner,
+    progress::{Line, Progress},
+};
 pub use crate::model::{Difference, Rehearsal, SourcePlace};
 use crate::{
     model::{CommitId, ComponentName, EnvironmentName, Portion, Release, TreeId, Version},
@@ -29,6 +32,11 @@ pub trait Target: Send + Sync {
 
     /// Looks at what is really live.
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>>;
+
+    /// What would turn a release into objects here, and its version; `None` where releases are taken as they are.
+    fn renderer(&self) -> BoxFuture<'_, Result<Option<String>, TargetError>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// What it can watch over while nothing happens.
     fn sights(&self) -> Sights {
@@ -81,6 +89,8 @@ pub enum Act {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
     pub note: String,
+    /// What rendered the release for it, and its version; `None` where nothing did.
+    pub renderer: Option<String>,
 }
 
 /// What is really live.

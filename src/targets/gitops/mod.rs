@@ -110,7 +110,7 @@ impl GitOpsTarget {
             Act::Settle { .. } => "nothing to take down".to_owned(),
         };
         self.site.progress.clear();
-        Ok(Done { note })
+        Ok(Done { note, renderer: None })
     }
 
     /// Nothing is pushed yet; only what would stand in the way is looked for.

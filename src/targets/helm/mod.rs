@@ -143,7 +143,7 @@ impl HelmTarget {
             Act::Settle { .. } => "nothing to take down".to_owned(),
         };
         self.site.progress.clear();
-        Ok(Done { note })
+        Ok(Done { note, renderer: None })
     }
 
     async fn apply(&self, release: &Release, fence: u64) -> Result<String, TargetError> {

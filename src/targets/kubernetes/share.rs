@@ -26,7 +26,7 @@ impl KubernetesTarget {
         if stage.held.inventory.stands(&release.tree) {
             return Ok(format!("everybody is on release {} already", release.tree.short()));
         }
-        let rendered = stage.render(&release.tree).await?;
+        let rendered = stage.render(&release.tree, Way::Forward).await?;
         if !runs_beside(&stage, release).await? {
             return deploy::whole(&mut stage, &release.tree, &rendered, Way::Forward).await;
         }
@@ -72,7 +72,7 @@ impl KubernetesTarget {
             stage.held.keep().await?;
             return Ok(notes.join("; "));
         }
-        let rendered = stage.render(&to.tree).await?;
+        let rendered = stage.render(&to.tree, Way::Back).await?;
         notes.push(deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await?);
         notes.push(canary(&stage)?.hand_back(Some(from)).await?);
         notes.retain(|note| !note.is_empty());
@@ -86,7 +86,7 @@ impl KubernetesTarget {
         stage.held.keep().await?;
         if !stage.held.inventory.stands(&keep.tree) {
             notes.push(canary(&stage)?.hold(keep).await?);
-            let rendered = stage.render(&keep.tree).await?;
+            let rendered = stage.render(&keep.tree, Way::Through).await?;
             notes.push(deploy::whole(&mut stage, &keep.tree, &rendered, Way::Through).await?);
         }
         notes.push(canary(&stage)?.hand_back(None).await?);

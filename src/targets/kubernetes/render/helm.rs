@@ -22,10 +22,7 @@ pub async fn render(
     namespace: &str,
     wanted: Option<&str>,
 ) -> Result<Rendered, RenderError> {
-    let version = run(helm(chart, ["version", "--short"], state_dir), dir).await?;
-    // `v3.21.4+g5e0c1a2`: what stands after the plus says how it was built.
-    let version = version.trim().split('+').next().unwrap_or_default();
-    let renderer = check_version("helm", version, wanted)?;
+    let renderer = renderer(dir, state_dir, chart, wanted).await?;
     for file in chart.values.iter().chain([&chart.chart]) {
         within(dir, Path::new(file))?;
     }
@@ -38,6 +35,18 @@ pub async fn render(
     name_sources(&text, &mut manifests);
     refuse_hooks(&manifests)?;
     Ok(Rendered { manifests, renderer: Some(renderer), opaque: Vec::new() })
+}
+
+pub async fn renderer(
+    dir: &Path,
+    state_dir: &Path,
+    chart: &Chart,
+    wanted: Option<&str>,
+) -> Result<String, RenderError> {
+    let version = run(helm(chart, ["version", "--short"], state_dir), dir).await?;
+    // `v3.21.4+g5e0c1a2`: what stands after the plus says how it was built.
+    let version = version.trim().split('+').next().unwrap_or_default();
+    check_version("helm", version, wanted)
 }
 
 /// Helm with folders of its own and no cluster: what a person configured on this machine must not change what is rendered.

@@ -95,7 +95,11 @@ async fn until_the_end(cluster: &Cluster, watched: Watched, config: &Config, pro
                 None => Ended::TimeOut { after: config.within, missing },
             };
         }
-        progress.say(in_words(&missing));
+        // Something is in doubt, or all but proven.
+        match again {
+            Some(_) => progress.alarm(in_words(&missing)),
+            None => progress.say(in_words(&missing)),
+        }
         let ripe = eye.make_way(progress).await;
         let again = again.into_iter().chain(ripe).min();
         eye.change(again.map_or(deadline, |again| again.min(deadline))).await;
