@@ -1,9 +1,11 @@
 //! Speaks to a Kubernetes API server: where it is, which cluster it really is, how its objects are named, and failures as sentences.
 
+mod shared;
 mod writes;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use hyper::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config, Discovery,
@@ -18,6 +20,8 @@ use tokio::sync::RwLock;
 
 pub use self::writes::{Applied, How, Seen};
 
+/// By this name the API server's audit log tells our requests from those of others.
+const AGENT: &str = concat!("piton/", env!("CARGO_PKG_VERSION"));
 /// How long a connection may take to come up; requests have their own limits.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The namespace whose UID tells clusters apart: it is there from the first moment and cannot be replaced.
@@ -134,12 +138,27 @@ impl Cluster {
             (None, None) => Config::infer().await.map_err(|e| config(&e))?,
         };
         read.connect_timeout = Some(CONNECT_WITHIN);
+        read.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         let client = Client::try_from(read).map_err(|e| config(&e))?;
         Ok(Cluster::new(client))
     }
 
+    /// The same; whoever means the same place while the connection is in use shares it, and what is known of its kinds.
+    pub async fn shared(place: &Place) -> Result<Cluster, KubeError> {
+        if let Some(cluster) = shared::find(place) {
+            return Ok(cluster);
+        }
+        let cluster = Cluster::connect(place).await?;
+        Ok(shared::keep(place, cluster))
+    }
+
     pub fn new(client: Client) -> Cluster {
         Cluster { client, kinds: Arc::default() }
+    }
+
+    /// Tells connections apart; clones of one have the same number as long as any of them lives.
+    pub fn number(&self) -> usize {
+        Arc::as_ptr(&self.kinds).addr()
     }
 
     /// What tells this cluster from every other: the UID of its namespace `kube-system`.
@@ -163,6 +182,15 @@ impl Cluster {
     /// Whether objects of this kind live in a namespace.
     pub async fn is_namespaced(&self, id: &ObjectId) -> Result<bool, KubeError> {
         Ok(self.resource(id).await?.1 == Scope::Namespaced)
+    }
+
+    /// Asks what kinds there are, unless that is known; who needs one and finds nothing asks again, and says why not.
+    pub async fn learn_kinds(&self) {
+        if self.kinds.read().await.is_none()
+            && let Ok(kinds) = Discovery::new(self.client.clone()).run_aggregated().await
+        {
+            self.kinds.write().await.get_or_insert(kinds);
+        }
     }
 
     /// Forgets what kinds there are: a CRD has come or gone.

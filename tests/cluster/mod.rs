@@ -22,7 +22,6 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use piton::clients::kube::Place;
 use tokio::runtime::Runtime;
 
 use plane::Plane;
@@ -238,9 +237,15 @@ async fn play_nodes(objects: &objects::Objects, options: &Options, folder: &Path
     kubelet::FakeKubelet::start(client, options.nodes, pace, grace, folder).await.expect("the nodes are registered")
 }
 
+/// A connection of the tests' own: by its name the API server's audit log tells it from piton's.
 async fn connect(kubeconfig: &Path) -> piton::clients::kube::Cluster {
-    let place = Place { kubeconfig: Some(kubeconfig.to_owned()), context: None };
-    piton::clients::kube::Cluster::connect(&place).await.expect("the file is right")
+    let file = kube::config::Kubeconfig::read_from(kubeconfig).expect("the file is right");
+    let config = kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await;
+    let mut config = config.expect("the file is right");
+    let agent = hyper::header::HeaderValue::from_static("tests-of-piton");
+    config.headers.push((hyper::header::USER_AGENT, agent));
+    piton::clients::http::install_tls_provider();
+    piton::clients::kube::Cluster::new(kube::Client::try_from(config).expect("the file is right"))
 }
 
 /// Waits until the API server is ready, or says which program fell.

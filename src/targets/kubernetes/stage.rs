@@ -33,15 +33,21 @@ impl<'a> Stage<'a> {
         site: &'a Site,
         fence: u64,
     ) -> Result<Stage<'a>, TargetError> {
-        identify(&cluster, seat).await?;
-        let held = inventory::hold(&cluster, &seat.namespace, &site.environment, fence).await?;
+        // What is read of a cluster that is not the right one is thrown away.
+        let held = inventory::hold(&cluster, &seat.namespace, &site.environment, fence);
+        let (identified, held) = tokio::join!(identify(&cluster, seat), held);
+        identified?;
+        let held = held?;
         Ok(Stage { cluster, config, seat, site, held })
     }
 
     /// The objects of a release for this place, with their namespaces filled in.
     pub async fn render(&self, tree: &TreeId) -> Result<Rendered, TargetError> {
         self.say(format!("rendering release {}", tree.short()));
-        let mut rendered = render::render(self.site, self.config, self.seat, tree).await?;
+        // The kinds are needed as soon as there are objects.
+        let rendering = render::render(self.site, self.config, self.seat, tree);
+        let (rendered, ()) = tokio::join!(rendering, self.cluster.learn_kinds());
+        let mut rendered = rendered?;
         self.complete(&mut rendered.manifests).await?;
         // Users' weights and an autoscaler's numbers are not the release's to change.
         canary::hold_replicas(&self.cluster, &self.seat.namespace, &mut rendered.manifests).await?;
@@ -116,7 +122,7 @@ pub async fn identify(cluster: &Cluster, seat: &Seat) -> Result<(), TargetError>
 
 /// Connects; nothing is sent yet.
 pub async fn connect(seat: &Seat) -> Result<Cluster, TargetError> {
-    let connected = Cluster::connect(&seat.place).await;
+    let connected = Cluster::shared(&seat.place).await;
     connected.map_err(|error: KubeError| TargetError::World {
         what: format!("{}cannot find the cluster", of_member(seat)),
         source: Some(Box::new(error)),

@@ -4,6 +4,7 @@ mod config;
 mod eye;
 pub mod feed;
 mod free;
+mod hall;
 mod judge;
 mod log;
 mod picture;
@@ -12,6 +13,7 @@ mod slim;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use tokio::time::Instant;
 
