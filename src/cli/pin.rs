@@ -14,7 +14,7 @@ pub async fn run(desk: &Desk, args: &Pin) -> Result<Answer, Failure> {
     let environment = desk.environment(&args.environment)?;
     let by = &desk.me.actor;
     let make = |_: &State| Ok(vec![commands::pin(args, &desk.pipeline, by, desk.now())?]);
-    let (state, _) = desk.append(&args.environment, make).await?;
+    let state = desk.append(&args.environment, make).await?.state;
     let (component, version) = (&args.what.component, &args.what.version);
     let end =
         state.pins.get(component).and_then(|pin| pin.until).map_or("for ever".to_owned(), |u| format!("until {u}"));
@@ -29,7 +29,7 @@ pub async fn run(desk: &Desk, args: &Pin) -> Result<Answer, Failure> {
     if state.live.is_none() || live == Some(version) || args.no_deploy {
         return Ok(answer);
     }
-    if !promote::begin(desk, environment, None).await? {
+    if matches!(promote::begin(desk, environment, None).await?, promote::Begun::Nothing) {
         return Ok(answer);
     }
     let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: false }, Seizure::Nobody).await?;

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     commands::{self, Promote},
     engine::{State, Wait},
+    ledger::Opened,
     model::{AttemptId, Ending, What},
     pipeline::Environment,
     planner::Planned,
@@ -27,11 +28,13 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
     };
     let mut done: Option<Answer> = None;
     loop {
-        if !begin(desk, environment, args.to.as_deref()).await? {
-            return Ok(done.unwrap_or_else(|| up_to_date(environment)));
-        }
-        waive(desk, environment, args).await?;
-        let (outcome, state) = desk.carry_on(environment, goal, Seizure::Nobody).await?;
+        let begun = match begin(desk, environment, args.to.as_deref()).await? {
+            Begun::Nothing => return Ok(done.unwrap_or_else(|| up_to_date(environment))),
+            Begun::Yes(opened) => Some(*opened),
+            Begun::ByOthers => None,
+        };
+        let waived = waive(desk, environment, args).await?;
+        let (outcome, state) = desk.carry_on_from(waived.or(begun), environment, goal, Seizure::Nobody).await?;
         let answer = conclude(desk, environment, &outcome, &state);
         if answer.code != super::answer::DONE || !args.all || answer.reason_code != "promoted" {
             return Ok(answer);
@@ -41,40 +44,50 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
 }
 
 /// Writes down that a person takes the step without a proven way back.
-async fn waive(desk: &Desk, environment: &Environment, args: &Promote) -> Result<(), Failure> {
-    let Some(reason) = &args.without_way_back else { return Ok(()) };
+async fn waive(desk: &Desk, environment: &Environment, args: &Promote) -> Result<Option<Opened>, Failure> {
+    let Some(reason) = &args.without_way_back else { return Ok(None) };
     let reason = commands::reason(reason)?;
     let make = |state: &State| {
         let attempt = state.attempt.as_ref().filter(|a| a.promoted.is_none());
         Ok(attempt.map(|a| What::WayBackWaived { attempt: a.id, reason: reason.clone() }).into_iter().collect())
     };
-    desk.append(&environment.name, make).await?;
-    Ok(())
+    desk.append(&environment.name, make).await.map(Some)
 }
 
-/// Begins the next step where nothing is under way; false when there is none.
-pub async fn begin(desk: &Desk, environment: &Environment, to: Option<&str>) -> Result<bool, Failure> {
-    let opened = desk.read(&environment.name).await?;
+/// Whether there is something to carry on.
+pub enum Begun {
+    Nothing,
+    /// Our step, and what the environment has come to with its first page.
+    Yes(Box<Opened>),
+    /// What was under way, or what somebody faster has begun.
+    ByOthers,
+}
+
+/// Begins the next step where nothing is under way.
+pub async fn begin(desk: &Desk, environment: &Environment, to: Option<&str>) -> Result<Begun, Failure> {
+    let (opened, upto) = desk.read_both(&environment.name, to).await?;
     if let Some(why) = rack::unsound(&opened.state, &environment.name) {
         return Err(why.into());
     }
     if opened.state.is_busy() {
         desk.voice.say(desk.voice.dim("something is under way already: carrying it on"));
-        return Ok(true);
+        return Ok(Begun::ByOthers);
     }
-    let planned = desk.plan(environment, &opened.state, to).await?;
+    let planned = desk.plan(environment, &opened.state, &upto?).await?;
     let plan = match planned {
         Planned::UpToDate { held } => {
             desk.voice.say(format!("{} {} is up to date", desk.voice.good("✓"), environment.name));
             super::plan::say_held(&desk.voice, &held);
-            return Ok(false);
+            return Ok(Begun::Nothing);
         }
         Planned::Next(plan) => Arc::new(*plan),
     };
     say_plan(desk, &plan, false);
-    // Where somebody was faster, what they began is what is carried on.
-    rack::begin(&desk.ledger, &environment.name, &opened, plan, desk.me.actor.clone(), desk.now()).await?;
-    Ok(true)
+    let begun = rack::begin(&desk.ledger, &environment.name, &opened, plan, desk.me.actor.clone(), desk.now()).await?;
+    Ok(match begun {
+        rack::Begun::Yes(opened) => Begun::Yes(opened),
+        rack::Begun::BySomeoneElse => Begun::ByOthers,
+    })
 }
 
 fn up_to_date(environment: &Environment) -> Answer {

@@ -96,7 +96,9 @@ pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), Serve
     let candidate = Candidate::new(args, &me.nonce, &metrics).await?;
     let (announcer, traces) = (candidate.announcer(&metrics), Traces::from_surroundings());
     let (standing, hold) = (candidate.standing.clone(), candidate.hold.clone());
-    let pace = PollPace { others: args.others, ..PollPace::default() };
+    // Who is looked at seldom is written down seldom, too.
+    let usual = PollPace::default();
+    let pace = PollPace { others: args.others, readings: usual.readings.max(args.others) };
     let ground =
         Ground { state_dir, program, me, poll: args.poll, pace, hold, standing, metrics, announcer, traces, stop };
     let house = House::new(ground, args.follow.iter().map(|follow| follow.name.clone()));

@@ -218,7 +218,9 @@ impl Post {
         }
         let now = self.house.clock.now();
         let (repository, pipeline) = (&orders.repository, &orders.pipeline);
-        let planned = rack::next_step(repository, pipeline, environment, &opened.state, &upstream, None, now).await?;
+        let tip = repository.tip_of_source(&pipeline.source.branch).await.map_err(StepError::from)?;
+        let upto = rack::Upto::Newest(tip);
+        let planned = rack::next_step(repository, pipeline, environment, &opened.state, &upstream, &upto, now).await?;
         let plan = match planned {
             Planned::UpToDate { .. } => return Ok(false),
             Planned::Next(plan) => Arc::new(*plan),
@@ -226,7 +228,8 @@ impl Post {
         let headline = plan.headline();
         let by = self.house.me.actor.clone();
         // Where somebody was faster, what they began is what is carried on.
-        if rack::begin(ledger, &self.name, opened, plan, by, self.house.clock.now()).await? == rack::Begun::Yes {
+        let begun = rack::begin(ledger, &self.name, opened, plan, by, self.house.clock.now()).await?;
+        if matches!(begun, rack::Begun::Yes(_)) {
             self.eyes.began(opened.state.attempts + 1, &headline);
         }
         Ok(true)
