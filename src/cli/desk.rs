@@ -259,7 +259,7 @@ pub fn read_pipeline(dir: &Path, named: Option<&Path>) -> Result<(PathBuf, Pipel
         None => only_pipeline(dir)?,
     };
     let bytes = std::fs::read(&file).map_err(|e| Failure::world(&format!("cannot read {}", file.display()), &e))?;
-    let all = AllKinds::new();
+    let all = AllKinds::known();
     let pipeline = pipeline::parse(&file.display().to_string(), &bytes, &all.kinds())?;
     Ok((file, pipeline))
 }

@@ -96,7 +96,7 @@ impl Pipelines {
     }
 
     fn one(&mut self, path: &str, bytes: &[u8], clone: &Path, glance: &Glance) -> Result<Known, String> {
-        let kinds = AllKinds::new();
+        let kinds = AllKinds::known();
         let pipeline = pipeline::parse(path, bytes, &kinds.kinds()).map_err(|refusal| refusal.render(false))?;
         let key = LedgerKey {
             prefix: pipeline.prefix.clone(),

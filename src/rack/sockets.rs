@@ -88,7 +88,7 @@ pub struct AllKinds {
 }
 
 impl AllKinds {
-    pub fn new() -> AllKinds {
+    pub fn known() -> AllKinds {
         AllKinds {
             gates: gates::ALL.iter().map(|entry| entry.kind).collect(),
             targets: targets::ALL.iter().map(|entry| entry.kind).collect(),

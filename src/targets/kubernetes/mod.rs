@@ -171,8 +171,8 @@ impl KubernetesTarget {
     }
 
     /// Does the same in all places at once; one that fails fails it all, and its note says which it is.
-    async fn everywhere<'b, F: Future<Output = Result<String, TargetError>>>(
-        &'b self,
+    async fn everywhere<F: Future<Output = Result<String, TargetError>>>(
+        &self,
         act: impl Fn(usize) -> F,
     ) -> Result<String, TargetError> {
         let all: Vec<usize> = (0..self.places.len()).collect();

@@ -35,7 +35,7 @@ pub enum Router {
     /// A TraefikService with `weighted`.
     Traefik(traefik::Traefik),
     /// Any other resource with weights in it; with presets for ALB, APISIX, Contour, Gloo and SMI.
-    Generic(generic::Generic),
+    Generic(Box<generic::Generic>),
     /// No router: canary pods join the stable Service, and the share is theirs among all its pods.
     Replicas,
 }

@@ -87,7 +87,7 @@ impl Weighed {
     /// What the canary gets of our part, in hundredths of a percent.
     pub fn share(&self) -> Share {
         let ours = self.stable + self.canary;
-        let hundredths = if ours == 0 { 0 } else { (self.canary * 10_000 + ours / 2) / ours };
+        let hundredths = (self.canary * 10_000 + ours / 2).checked_div(ours).unwrap_or(0);
         Share::of_hundredths(u16::try_from(hundredths).unwrap_or(10_000)).unwrap_or(Share::WHOLE)
     }
 }
