@@ -144,7 +144,8 @@ environments:
     async fn until_counted(&self, address: &str, result: &str, wanted: usize) -> Answer<()> {
         let began = Instant::now();
         let log = self.site.dir.join("controller.log");
-        let counted = until(&format!("{wanted} promotions to be {result}"), LONGEST, PACE, || async {
+        let what = format!("{wanted} promotions to be {result}");
+        let counted = until(&what, LONGEST, PACE, || async {
             let found = promotions(address, result);
             said_now_and_then(began, &format!("piton serve: {found} of {wanted} {result}"));
             Ok((found >= wanted as u64).then_some(()))

@@ -21,7 +21,7 @@ use crate::{
     planner::Planned,
     rack::{self, AllKinds, Files, Outside, Upto},
     runner::{self, Goal, Outcome, PollPace, Runner, Seizure},
-    targets::{Progress, Site},
+    targets::{Owner, Progress, Site},
 };
 
 /// Lost races in a row before a command gives up.
@@ -154,6 +154,7 @@ impl Desk {
     pub fn site(&self, environment: &EnvironmentName) -> Site {
         Site {
             environment: environment.clone(),
+            owner: Owner { pipeline: self.pipeline.name.to_string(), branch: self.repository.branch(environment) },
             state_dir: self.state_dir.join(environment.as_str()),
             trees: Arc::new(Files(self.repository.clone())),
             program: self.program.clone(),

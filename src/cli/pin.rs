@@ -1,7 +1,7 @@
 use super::{
     answer::{Answer, Failure},
     desk::Desk,
-    promote,
+    promote::{self, Begun, Urgency},
 };
 use crate::{
     commands::{self, Pin},
@@ -29,9 +29,12 @@ pub async fn run(desk: &Desk, args: &Pin) -> Result<Answer, Failure> {
     if state.live.is_none() || live == Some(version) || args.no_deploy {
         return Ok(answer);
     }
-    if matches!(promote::begin(desk, environment, None).await?, promote::Begun::Nothing) {
-        return Ok(answer);
-    }
-    let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: false }, Seizure::Nobody).await?;
+    let begun = match promote::begin(desk, environment, None, Urgency::AtOnce).await? {
+        Begun::Ours(opened) => Some(*opened),
+        Begun::UnderWay => None,
+        Begun::UpToDate | Begun::Paused(_) => return Ok(answer),
+    };
+    let goal = Goal::Ended { wait_for_people: false };
+    let (outcome, state) = desk.carry_on_from(begun, environment, goal, Seizure::Nobody).await?;
     Ok(promote::conclude(desk, environment, &outcome, &state))
 }

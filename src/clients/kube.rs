@@ -1,9 +1,11 @@
 //! Speaks to a Kubernetes API server: where it is, which cluster it really is, how its objects are named, and failures as sentences.
 
+mod limits;
 mod shared;
+mod unsaid;
 mod writes;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use hyper::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Namespace;
@@ -18,12 +20,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::RwLock;
 
-pub use self::writes::{Applied, How, Seen};
+use self::limits::Limits;
+pub use self::{
+    unsaid::without_values,
+    writes::{Applied, How, Seen},
+};
 
 /// By this name the API server's audit log tells our requests from those of others.
 const AGENT: &str = concat!("piton/", env!("CARGO_PKG_VERSION"));
-/// How long a connection may take to come up; requests have their own limits.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The namespace whose UID tells clusters apart: it is there from the first moment and cannot be replaced.
 const IDENTITY_NAMESPACE: &str = "kube-system";
 
@@ -58,7 +62,7 @@ pub struct ObjectId {
 pub enum KubeError {
     #[error("cannot reach the cluster: {0}")]
     Config(String),
-    /// The API server answered with a refusal.
+    /// The API server answered with a refusal; its words are without values that may be secret.
     #[error("{}", refusal(.0))]
     Refused(Box<kube::core::Status>),
     /// No answer, or none that can be read.
@@ -85,7 +89,9 @@ impl KubeError {
 impl From<kube::Error> for KubeError {
     fn from(error: kube::Error) -> KubeError {
         match error {
-            kube::Error::Api(status) => KubeError::Refused(status),
+            kube::Error::Api(status) => KubeError::Refused(Box::new(unsaid::tellable(*status))),
+            // The word `ServiceError` says nothing to people.
+            kube::Error::Service(error) => KubeError::Unreachable(causes(error.as_ref())),
             other => KubeError::Unreachable(causes(&other)),
         }
     }
@@ -137,9 +143,8 @@ impl Cluster {
             (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| config(&e))?,
             (None, None) => Config::infer().await.map_err(|e| config(&e))?,
         };
-        read.connect_timeout = Some(CONNECT_WITHIN);
         read.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-        let client = Client::try_from(read).map_err(|e| config(&e))?;
+        let client = limits::client(read, Limits::default()).map_err(|e| config(&e))?;
         Ok(Cluster::new(client))
     }
 
@@ -152,6 +157,7 @@ impl Cluster {
         Ok(shared::keep(place, cluster))
     }
 
+    /// With a client that has limits of its own.
     pub fn new(client: Client) -> Cluster {
         Cluster { client, kinds: Arc::default() }
     }

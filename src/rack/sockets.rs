@@ -143,6 +143,10 @@ impl Checkout for Files {
         .boxed()
     }
 
+    fn knows(&self, tree: &TreeId) -> bool {
+        self.0.has_tree(tree)
+    }
+
     fn tree_of(&self, commit: &CommitId) -> Option<TreeId> {
         self.0.tree_of(commit).ok()
     }

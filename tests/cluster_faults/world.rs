@@ -225,7 +225,7 @@ impl World {
                     let is_half = |step: &Step| matches!(step, Step::Shift { to, .. } if *to == half);
                     places.extend(plan.steps.iter().position(is_half).map(|place| (begun, place)));
                 }
-                What::Shifted { attempt, to } if to == half => {
+                What::Shifted { attempt, to, .. } if to == half => {
                     moved.entry(attempt).or_insert(at);
                 }
                 What::StepPassed { attempt, step } if places.get(&attempt) == Some(&step) => {

@@ -74,7 +74,8 @@ of all. In `values`, `set` and `version`: `${environment}`, `${member}`, `${tree
 `cluster.identity` is the UID of the namespace `kube-system` and is checked before anything is written:
   kubectl get namespace kube-system -o jsonpath={.metadata.uid}
 Flags that would work against all this are refused with the reason: `--wait`, `--atomic`, `--reuse-values`, `--kube-context`…
-The ConfigMap `piton-ENVIRONMENT` beside each release holds what was deployed and the lease's number: an older runner is refused.";
+The ConfigMap `piton-ENVIRONMENT` beside each release holds what was deployed and the lease's number: an older runner is refused,
+and so is another pipeline with an environment of the same name.";
 
 const EXAMPLE: &str = "\
 helm:
@@ -219,7 +220,7 @@ impl HelmTarget {
     async fn place(&self, unit: &Unit) -> Result<Place, TargetError> {
         let cluster = unit.cluster.connect().await?;
         let storage = Storage::new(&cluster, &unit.namespace, &unit.release);
-        let record = Record::new(&cluster, &unit.namespace, &self.site.environment, &unit.release);
+        let record = Record::new(&cluster, &unit.namespace, &self.site, &unit.release);
         Ok(Place { cluster, storage, record })
     }
 

@@ -34,7 +34,7 @@ impl<'a> Stage<'a> {
         fence: u64,
     ) -> Result<Stage<'a>, TargetError> {
         // What is read of a cluster that is not the right one is thrown away.
-        let held = inventory::hold(&cluster, &seat.namespace, &site.environment, fence);
+        let held = inventory::hold(&cluster, &seat.namespace, site, fence);
         let (identified, held) = tokio::join!(identify(&cluster, seat), held);
         identified?;
         let held = held?;
@@ -82,7 +82,9 @@ impl<'a> Stage<'a> {
         let mut object = manifest.object.clone();
         let fence = self.held.fence.to_string();
         let annotations = [(inventory::TREE_ANNOTATION, tree.as_str()), (inventory::FENCE_ANNOTATION, fence.as_str())];
-        let labels = [(inventory::ENVIRONMENT_LABEL, self.site.environment.as_str())];
+        let environment = Some((inventory::ENVIRONMENT_LABEL, self.site.environment.as_str()));
+        let of = self.held.uid().map(|uid| (inventory::INVENTORY_LABEL, uid));
+        let labels: Vec<(&str, &str)> = environment.into_iter().chain(of).collect();
         scope::mark(&mut object, &labels, &annotations);
         object
     }

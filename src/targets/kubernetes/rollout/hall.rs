@@ -1,5 +1,5 @@
-//! One watch of a kind in a namespace for everybody who looks at objects of it: a controller with thousands of environments
-//! in one namespace keeps as many watches open as one with ten.
+//! One watch of a kind in a namespace for everybody who stands guard over objects of it: a controller with thousands of
+//! environments in one namespace keeps as many watches open as one with ten.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,12 +27,12 @@ const ALONE_MAX: usize = 8;
 /// Changes that may be on their way into the hall.
 const CHANGES_WAITING_MAX: usize = 256;
 
-/// Begins to watch; it ends when the handle is dropped.
+/// Begins to watch; it ends when the handle is dropped. Only who stands guard sits with others: a rollout judges what it has
+/// just written, and what the hall knows may be from before that.
 pub fn open(cluster: &Cluster, need: Need, pace: Pace, to: Sender<(Need, Change)>) -> AbortOnDropHandle<()> {
-    let (Some(wanted), Some(seat)) = (Wanted::of(&need), seat(cluster, &need, pace)) else {
-        return feed::open(cluster, need, pace, to);
-    };
-    let cluster = cluster.clone();
+    let seat = (pace == Pace::STANDING).then(|| seat(cluster, &need, pace)).flatten();
+    let Some(seat) = seat else { return feed::open(cluster, need, pace, to) };
+    let (cluster, wanted) = (cluster.clone(), Wanted::of(&need));
     AbortOnDropHandle::new(tokio::spawn(async move {
         match seat {
             Seat::Alone(_token) => in_person(&cluster, need, pace, to).await,
@@ -63,7 +63,7 @@ enum Seat {
 
 /// What is known of one kind in one namespace of one cluster.
 struct Place {
-    key: (tokio::runtime::Id, usize, Pace, Need),
+    key: (tokio::runtime::Id, usize, Need),
     alone: Vec<Weak<()>>,
     hall: Weak<Hall>,
 }
@@ -79,7 +79,7 @@ fn seat(cluster: &Cluster, need: &Need, pace: Pace) -> Option<Seat> {
         place.alone.retain(|token| token.strong_count() > 0);
         !place.alone.is_empty() || place.hall.strong_count() > 0
     });
-    let key = (runtime, cluster.number(), pace, all.clone());
+    let key = (runtime, cluster.number(), all.clone());
     let at = places.iter().position(|place| place.key == key).unwrap_or_else(|| {
         places.push(Place { key, alone: Vec::new(), hall: Weak::new() });
         places.len() - 1
@@ -141,7 +141,9 @@ impl Hall {
         if let Some(error) = &inside.lost {
             inbox.put(|mail| mail.lost = Some(copy(error)));
         }
-        inside.by_mark.entry(wanted.mark()).or_default().insert(number);
+        for mark in wanted.marks() {
+            inside.by_mark.entry(mark).or_default().insert(number);
+        }
         inside.guests.insert(number, (wanted, Arc::downgrade(&inbox)));
         drop(inside);
         Guest { hall: self.clone(), number, inbox }
@@ -195,7 +197,7 @@ impl Inside {
     /// Whoever wanted the object as it was, or wants it as it is.
     fn tell(&self, before: Option<&Value>, after: Option<&Value>) {
         let Some(either) = after.or(before) else { return };
-        let marks: BTreeSet<String> = before.into_iter().chain(after).flat_map(Wanted::marks).collect();
+        let marks: BTreeSet<String> = before.into_iter().chain(after).flat_map(Wanted::marks_of).collect();
         let numbers: BTreeSet<u64> =
             marks.iter().filter_map(|mark| self.by_mark.get(mark)).flatten().copied().collect();
         for (wanted, inbox) in numbers.iter().filter_map(|number| self.guests.get(number)) {
@@ -251,8 +253,8 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let mut inside = self.hall.inside();
         let Some((wanted, _)) = inside.guests.remove(&self.number) else { return };
-        let mark = wanted.mark();
-        if let Some(numbers) = inside.by_mark.get_mut(&mark) {
+        for mark in wanted.marks() {
+            let Some(numbers) = inside.by_mark.get_mut(&mark) else { continue };
             numbers.remove(&self.number);
             if numbers.is_empty() {
                 inside.by_mark.remove(&mark);
@@ -325,22 +327,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::targets::kubernetes::rollout::selector::Selector;
 
     fn hall() -> Arc<Hall> {
         let keeper = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
         Arc::new(Hall { inside: Arc::default(), _keeper: keeper })
     }
 
-    fn wanted(labels: Option<&str>, fields: Option<&str>) -> Wanted {
-        let text = |text: Option<&str>| text.map(str::to_owned);
-        let need = Need {
+    fn wanted(labels: Option<Selector>, fields: Option<&str>, among: &[&str]) -> Wanted {
+        Wanted::of(&Need {
             api_version: "v1".to_owned(),
             kind: "Pod".to_owned(),
             namespace: Some("shop".to_owned()),
-            labels: text(labels),
-            fields: text(fields),
-        };
-        Wanted::of(&need).expect("it is understood")
+            labels,
+            fields: fields.map(str::to_owned),
+            among: among.iter().map(|app| Selector::of_label("app", app)).collect(),
+        })
+    }
+
+    fn of_app(app: &str) -> Wanted {
+        wanted(Some(Selector::of_label("app", app)), None, &[])
     }
 
     fn pod(name: &str, app: &str, phase: &str) -> Value {
@@ -361,12 +367,12 @@ mod tests {
     #[tokio::test]
     async fn everybody_hears_of_their_own() {
         let hall = hall();
-        let early = hall.admit(wanted(Some("app=a"), None));
+        let early = hall.admit(of_app("a"));
         assert_eq!(heard(&early), [""; 0], "nothing was looked at yet");
         let learn = |change| hall.inside().learn(change);
         learn(Change::Listed(vec![pod("a-1", "a", "Pending"), pod("b-1", "b", "Pending")]));
-        let late = hall.admit(wanted(Some("app=b"), None));
-        let one = hall.admit(wanted(None, Some("metadata.name=a-1")));
+        let late = hall.admit(of_app("b"));
+        let one = hall.admit(wanted(None, Some("metadata.name=a-1"), &[]));
         assert_eq!(heard(&early), ["listed a-1"]);
         assert_eq!(heard(&late), ["listed b-1"]);
         assert_eq!(heard(&one), ["listed a-1"]);
@@ -385,11 +391,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_wants_some_of_several_hears_of_each() {
+        let hall = hall();
+        hall.inside().learn(Change::Listed(vec![pod("a-1", "a", "Pending"), pod("c-1", "c", "Pending")]));
+        let some = hall.admit(wanted(None, None, &["a", "b"]));
+        assert_eq!(heard(&some), ["listed a-1"]);
+        for app in ["a", "b", "c"] {
+            hall.inside().learn(Change::Applied(pod(&format!("{app}-1"), app, "Running")));
+        }
+        assert_eq!(heard(&some), ["a-1 Running", "b-1 Running"]);
+        drop(some);
+        assert!(hall.inside().by_mark.is_empty());
+    }
+
+    #[tokio::test]
     async fn whoever_comes_while_nothing_is_heard_hears_that() {
         let hall = hall();
-        let early = hall.admit(wanted(Some("app=a"), None));
+        let early = hall.admit(of_app("a"));
         hall.inside().learn(Change::Lost(KubeError::Unreachable("no answer".to_owned())));
-        let late = hall.admit(wanted(Some("app=b"), None));
+        let late = hall.admit(of_app("b"));
         for guest in [&early, &late] {
             assert_eq!(heard(guest), ["lost: the API server did not answer: no answer"]);
         }

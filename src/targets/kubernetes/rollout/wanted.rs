@@ -2,38 +2,30 @@
 
 use serde_json::Value;
 
-use super::{feed::Need, related::text};
+use super::{feed::Need, related::text, selector::Selector};
 
 /// The only field by which we choose single objects.
 const NAME_FIELD: &str = "metadata.name=";
 /// Everybody who names neither a label with its value nor an object.
 const ANY: &str = "";
 
-/// A need that can be judged here.
+/// A need, judged here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     name: Option<String>,
-    terms: Vec<Term>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Term {
-    In { key: String, values: Vec<String> },
-    NotIn { key: String, values: Vec<String> },
-    There { key: String },
-    Absent { key: String },
+    labels: Option<Selector>,
+    /// One of these, where there are any.
+    among: Vec<Selector>,
 }
 
 impl Wanted {
-    /// `None`: only the server can judge it.
-    pub fn of(need: &Need) -> Option<Wanted> {
-        let terms = need.labels.as_deref().map_or(Some(Vec::new()), terms)?;
-        Some(Wanted { name: split(need).0, terms })
+    pub fn of(need: &Need) -> Wanted {
+        Wanted { name: split(need).0, labels: need.labels.clone(), among: need.among.clone() }
     }
 
     /// The watch that tells of all of them; other fields than the name go to the server with it.
     pub fn everything(need: &Need) -> Need {
-        Need { labels: None, fields: split(need).1, ..need.clone() }
+        Need { labels: None, among: Vec::new(), fields: split(need).1, ..need.clone() }
     }
 
     pub fn name(&self) -> Option<&str> {
@@ -42,24 +34,28 @@ impl Wanted {
 
     pub fn takes(&self, object: &Value) -> bool {
         let metadata = &object["metadata"];
+        let fits = |selector: &Selector| selector.matches(&metadata["labels"]);
         self.name.as_deref().is_none_or(|name| text(&metadata["name"]) == name)
-            && self.terms.iter().all(|term| term.holds(&metadata["labels"]))
+            && self.labels.iter().all(fits)
+            && (self.among.is_empty() || self.among.iter().any(fits))
     }
 
-    /// One thing that every object must have that is wanted.
-    pub fn mark(&self) -> String {
-        let equal = |term: &Term| match term {
-            Term::In { key, values } if values.len() == 1 => Some(format!("{key}={}", values[0])),
-            Term::In { .. } | Term::NotIn { .. } | Term::There { .. } | Term::Absent { .. } => None,
+    /// Every object that is wanted has one of these.
+    pub fn marks(&self) -> Vec<String> {
+        let mark = |selector: &Selector| match selector.one_value() {
+            Some((key, value)) => format!("{key}={value}"),
+            None => ANY.to_owned(),
         };
-        match &self.name {
-            Some(name) => format!("{NAME_FIELD}{name}"),
-            None => self.terms.iter().find_map(equal).unwrap_or_else(|| ANY.to_owned()),
+        match (&self.name, &self.labels, self.among.is_empty()) {
+            (Some(name), _, _) => vec![format!("{NAME_FIELD}{name}")],
+            (None, Some(labels), _) => vec![mark(labels)],
+            (None, None, false) => self.among.iter().map(mark).collect(),
+            (None, None, true) => vec![ANY.to_owned()],
         }
     }
 
     /// The marks that an object has.
-    pub fn marks(object: &Value) -> Vec<String> {
+    pub fn marks_of(object: &Value) -> Vec<String> {
         let metadata = &object["metadata"];
         let labels = metadata["labels"].as_object().into_iter().flatten();
         let labels = labels.map(|(key, value)| format!("{key}={}", text(value)));
@@ -76,120 +72,65 @@ fn split(need: &Need) -> (Option<String>, Option<String>) {
     }
 }
 
-/// A selector as `related::selector` writes it: commas inside of parentheses part values.
-fn terms(selector: &str) -> Option<Vec<Term>> {
-    let mut depth = 0;
-    let parts = selector.split(|c: char| {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        c == ',' && depth == 0
-    });
-    parts.map(term).collect()
-}
-
-fn term(text: &str) -> Option<Term> {
-    let several = |rest: &str| {
-        let inner = rest.strip_prefix('(')?.strip_suffix(')')?;
-        Some(inner.split(',').map(str::to_owned).collect::<Vec<_>>())
-    };
-    if let Some((key, rest)) = text.split_once(" notin ") {
-        return Some(Term::NotIn { key: key.to_owned(), values: several(rest)? });
-    }
-    if let Some((key, rest)) = text.split_once(" in ") {
-        return Some(Term::In { key: key.to_owned(), values: several(rest)? });
-    }
-    if let Some((key, value)) = text.split_once('=') {
-        return Some(Term::In { key: key.to_owned(), values: vec![value.to_owned()] });
-    }
-    let plain = |key: &str| !key.is_empty() && !key.contains([' ', '!', '(', ')', '<', '>']);
-    match text.strip_prefix('!') {
-        Some(key) if plain(key) => Some(Term::Absent { key: key.to_owned() }),
-        None if plain(text) => Some(Term::There { key: text.to_owned() }),
-        Some(_) | None => None,
-    }
-}
-
-impl Term {
-    fn holds(&self, labels: &Value) -> bool {
-        let of = |key: &String| labels[key.as_str()].as_str();
-        match self {
-            Term::In { key, values } => of(key).is_some_and(|value| values.iter().any(|wanted| wanted == value)),
-            Term::NotIn { key, values } => of(key).is_none_or(|value| values.iter().all(|wanted| wanted != value)),
-            Term::There { key } => of(key).is_some(),
-            Term::Absent { key } => of(key).is_none(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::targets::kubernetes::rollout::related;
 
-    fn need(labels: Option<&str>, fields: Option<&str>) -> Need {
+    fn need(labels: Option<Value>, fields: Option<&str>, among: &[Value]) -> Need {
         Need {
             api_version: "v1".to_owned(),
             kind: "Pod".to_owned(),
             namespace: Some("shop".to_owned()),
-            labels: labels.map(str::to_owned),
+            labels: labels.map(|labels| Selector::of(&labels).expect("it selects something")),
             fields: fields.map(str::to_owned),
+            among: among.iter().filter_map(Selector::of).collect(),
         }
     }
 
+    fn equal(app: &str) -> Value {
+        json!({ "matchLabels": { "app": app } })
+    }
+
+    fn rule(key: &str, operator: &str, values: &[&str]) -> Value {
+        json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] })
+    }
+
     #[test]
-    fn selectors_are_judged_as_the_server_does() {
+    fn whatever_is_taken_is_found_by_a_mark() {
         let object = json!({"metadata": {"name": "web-1", "labels": {"app": "web", "tier": "front", "empty": ""}}});
-        for (selector, taken) in [
-            ("app=web", true),
-            ("app=web,tier=front", true),
-            ("app=web,tier=back", false),
-            ("app in (a,web,b),tier=front", true),
-            ("app in (a,b)", false),
-            ("app notin (a,b)", true),
-            ("other notin (a)", true),
-            ("app notin (web)", false),
-            ("app", true),
-            ("empty", true),
-            ("!app", false),
-            ("!other", true),
+        for (need, taken) in [
+            (need(Some(equal("web")), None, &[]), true),
+            (need(Some(equal("api")), None, &[]), false),
+            (need(Some(json!({ "matchLabels": { "app": "web", "tier": "back" } })), None, &[]), false),
+            (need(Some(rule("app", "In", &["a", "web"])), None, &[]), true),
+            (need(Some(rule("app", "In", &["web"])), None, &[]), true),
+            (need(Some(rule("other", "NotIn", &["a"])), None, &[]), true),
+            (need(Some(rule("empty", "Exists", &[])), None, &[]), true),
+            (need(Some(rule("app", "DoesNotExist", &[])), None, &[]), false),
+            (need(None, Some("metadata.name=web-1"), &[]), true),
+            (need(None, Some("metadata.name=web-2"), &[]), false),
+            (need(None, None, &[equal("api"), equal("web")]), true),
+            (need(None, None, &[equal("api"), rule("tier", "Exists", &[])]), true),
+            (need(None, None, &[equal("api"), equal("hub")]), false),
+            (need(None, None, &[]), true),
         ] {
-            let wanted = Wanted::of(&need(Some(selector), None)).expect(selector);
-            assert_eq!(wanted.takes(&object), taken, "{selector}");
-            assert!(!taken || Wanted::marks(&object).contains(&wanted.mark()), "{selector}: {}", wanted.mark());
-        }
-        for odd in ["app>3", "app in web", "a b"] {
-            assert_eq!(Wanted::of(&need(Some(odd), None)), None, "{odd}");
-        }
-    }
-
-    #[test]
-    fn what_related_writes_is_understood() {
-        let selector = json!({
-            "matchLabels": {"app": "web", "tier": "front"},
-            "matchExpressions": [
-                {"key": "a", "operator": "In", "values": ["x", "y"]}, {"key": "b", "operator": "NotIn", "values": ["z"]},
-                {"key": "c", "operator": "Exists"}, {"key": "d", "operator": "DoesNotExist"},
-            ],
-        });
-        let text = related::selector(&selector).expect("it is known");
-        let wanted = Wanted::of(&need(Some(&text), None)).expect("it is understood");
-        let fits = json!({"metadata": {"labels": {"app": "web", "tier": "front", "a": "y", "c": "1"}}});
-        assert!(wanted.takes(&fits));
-        for (key, value) in [("app", "api"), ("a", "w"), ("b", "z"), ("d", "1")] {
-            let mut other = fits.clone();
-            other["metadata"]["labels"][key] = json!(value);
-            assert!(!wanted.takes(&other), "{key}={value}");
+            let wanted = Wanted::of(&need);
+            assert_eq!(wanted.takes(&object), taken, "{need:?}");
+            let found = wanted.marks().iter().any(|mark| Wanted::marks_of(&object).contains(mark));
+            assert!(!taken || found, "{need:?}: {:?}", wanted.marks());
         }
     }
 
     #[test]
     fn one_object_is_chosen_by_its_name_and_other_fields_by_the_server() {
-        let one = need(None, Some("metadata.name=web-1"));
-        let wanted = Wanted::of(&one).expect("it is understood");
-        assert_eq!((wanted.name(), Wanted::everything(&one).fields), (Some("web-1"), None));
-        let warnings = need(None, Some("type=Warning"));
+        let one = need(None, Some("metadata.name=web-1"), &[]);
+        assert_eq!((Wanted::of(&one).name(), Wanted::everything(&one).fields), (Some("web-1"), None));
+        let warnings = need(None, Some("type=Warning"), &[]);
         assert_eq!(Wanted::everything(&warnings), warnings);
-        assert_eq!(Wanted::of(&warnings).expect("it is understood").name(), None);
+        assert_eq!(Wanted::of(&warnings).name(), None);
+        let some = need(None, None, &[equal("web")]);
+        assert_eq!(Wanted::everything(&some), need(None, None, &[]));
     }
 }
