@@ -52,6 +52,8 @@ impl Together {
         let Ok(_turn) = self.0.turns.acquire().await else { return };
         let letters: Vec<Letter> = {
             let mut waiting = self.waiting();
+            // What nobody waits for any more would come late, and be a surprise.
+            waiting.retain(|letter| !letter.answer.is_closed());
             let most = waiting.len().min(BRANCHES_MAX);
             waiting.drain(..most).collect()
         };
