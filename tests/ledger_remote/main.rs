@@ -9,4 +9,5 @@ mod http;
 mod ledger_world;
 mod local;
 mod signatures;
+mod together;
 mod writers;

@@ -16,6 +16,9 @@ pub const PROGRAM: GoProgram = GoProgram {
     stamps: &[],
 };
 
+/// Its names before the API server.
+pub const AGENTS: &[&str] = &["rollouts-controller", "argo-rollouts"];
+
 pub fn make(site: Site) -> Box<dyn Tool> {
     Box::new(Argo { site, controller: None, ports: [Port::reserve(), Port::reserve()] })
 }
@@ -98,7 +101,7 @@ impl Tool for Argo {
     }
 
     fn agents(&self) -> &'static [&'static str] {
-        &["rollouts-controller", "argo-rollouts"]
+        AGENTS
     }
 
     fn start<'a>(&'a mut self, tag: &'a str) -> BoxFuture<'a, Answer<()>> {

@@ -4,6 +4,7 @@ mod config;
 mod eye;
 pub mod feed;
 mod free;
+mod hall;
 mod judge;
 mod log;
 mod picture;
@@ -13,6 +14,7 @@ mod slim;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod wanted;
 mod watched;
 
 use tokio::time::Instant;
