@@ -3,24 +3,29 @@
 mod apps;
 mod config;
 mod follow;
+mod guard;
+mod inventory;
+mod live;
 mod note;
+mod pods;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{sync::OnceCell, time::Instant};
 
 pub use self::config::Config;
 use self::{
     apps::Seen,
     config::Unit,
     follow::{Before, Follow},
+    pods::Pods,
 };
-use super::{Act, Done, Entry, Live, Site, Target, TargetError, command::shares_of};
+use super::{Act, Difference, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError};
 use crate::{
     clients::kube::{Cluster, KubeError},
-    model::{CommitId, Portion, Release, Share, TreeId},
+    model::{CommitId, Portion, Release, Share},
     pipeline::{Fault, Kind, Node, Splits, TargetKind, checked},
-    targets::kubernetes::health::Health,
+    targets::kubernetes::rollout,
 };
 
 /// The kind `gitops`.
@@ -44,7 +49,19 @@ Puts the release on `branch` as one commit with exactly its tree, on top of what
 it is and carries the lease's number, so that an older runner is refused. Then it waits, by a watch and not by asking again and
 again, until the Argo CD `application`, the Flux `kustomization` or the Flux `helmrelease` is healthy at that very commit.
 
-The way back pushes, too: one more commit with the last known-good tree.
+Meanwhile it looks at the pods of what the tool makes. One that is visibly broken (it crashes, its image cannot be pulled) ends the
+wait within seconds, with the pod, its node and its log, long before the tool's own time-outs; and a Kustomization without
+`wait: true`, which says that it is ready as soon as it is applied, is not believed before its Deployments, StatefulSets and
+DaemonSets are ready. The gate `workload` goes on looking. Where the tool deploys to another cluster than its own, `workloads` says
+which (`{identity, context, kubeconfig}`); without it, and with `pods: false`, the tool's word counts alone. It needs the right to
+read workloads, ReplicaSets, pods, logs and events, and for a `helmrelease` the Secrets in which Helm keeps its revisions.
+
+The way back pushes, too: one more commit with the last known-good tree. Flux takes it up only when its health checks of the commit
+before are over: give it a short `timeout`, or the feature gate `CancelHealthCheckOnNewRevision`.
+
+Drift is a branch whose head is not piton's commit with this release (who, when), a tool that is not at the head, is suspended or
+follows something else, and objects that Argo CD calls out of sync. Before a release becomes the way back, and every day, its images
+are looked up in their registries, and it is tried whether the tool would take it.
 
 Before anything is pushed, the object must be there, follow this branch, and sync by itself; one that is suspended is refused. An
 object that says `Degraded` or that its health checks failed at our commit ends the wait at once, with its message; what it said
@@ -90,6 +107,8 @@ pub struct GitOpsTarget {
     config: Config,
     units: Vec<Unit>,
     site: Site,
+    /// A standing look at the pods of each unit, from the first time that somebody asks.
+    standing: Vec<OnceCell<rollout::Standing>>,
 }
 
 impl GitOpsTarget {
@@ -98,7 +117,8 @@ impl GitOpsTarget {
         let config: Config = serde_json::from_value(config.clone())
             .map_err(|error| world("cannot read the configuration of the target `gitops`", error))?;
         let units = config.units().map_err(|what| TargetError::World { what, source: None })?;
-        Ok(GitOpsTarget { config, units, site })
+        let standing = units.iter().map(|_| OnceCell::new()).collect();
+        Ok(GitOpsTarget { config, units, site, standing })
     }
 
     async fn perform_act(&self, act: &Act, fence: u64) -> Result<Done, TargetError> {
@@ -168,6 +188,16 @@ impl GitOpsTarget {
         // On the way back, whatever stands in the way may be gone before the time is over.
         let (seen, watched) = self.look(&cluster, unit, !back).await?;
         let before = Before::of(unit, &seen);
+        let pods = match (self.workloads(unit, &cluster, &seen).await, seen.object(unit)) {
+            (Ok(Some(cluster)), Some(object)) => {
+                Some(Pods::before(cluster, unit, object, &self.site.progress, until).await)
+            }
+            // On the way back, the tool's own word is enough.
+            (Err(error), _) if !back => return Err(error),
+            (Ok(_) | Err(_), _) => None,
+        };
+        let head = self.head(unit, fence).await?;
+        let over_shoulder = !back && head.is_none_or(|head| before.commit.as_deref() == Some(head.commit.as_str()));
         let commit = self.push(unit, release, back, fence).await?;
         let object = seen.object(unit).cloned().unwrap_or_default();
         let nudged = if self.config.nudge { apps::nudge(&cluster, unit, &object).await } else { Ok(()) };
@@ -175,9 +205,20 @@ impl GitOpsTarget {
             tracing::warn!(%error, "{unit}: cannot ask it to look at once; its own interval counts");
         }
         self.site.progress.say(format!("{unit}: {} is pushed to `{}`", commit.short(), unit.branch));
-        let follow = Follow { target: self, cluster: &cluster, unit, commit: &commit, before: &before, until };
-        follow.run(watched).await?;
-        Ok(format!("{unit}: healthy at commit {} of `{}`", commit.short(), unit.branch))
+        let (cluster, commit, before) = (&cluster, &commit, &before);
+        let follow = Follow { target: self, cluster, unit, commit, before, pods, over_shoulder, until };
+        let note = follow.run(watched).await?.map_or_else(String::new, |note| format!(", {note}"));
+        Ok(format!("{unit}: healthy at commit {} of `{}`{note}", commit.short(), unit.branch))
+    }
+
+    /// The cluster in which the unit's pods can be looked at; `None`: nobody said which it is, or nobody is to look.
+    async fn workloads(&self, unit: &Unit, own: &Cluster, seen: &Seen) -> Result<Option<Cluster>, TargetError> {
+        let Some(object) = seen.object(unit).filter(|_| self.config.pods) else { return Ok(None) };
+        match (&unit.workloads, inventory::elsewhere(unit, object)) {
+            (Some(cluster), _) => cluster.connect().await.map(Some),
+            (None, None) => Ok(Some(own.clone())),
+            (None, Some(_)) => Ok(None),
+        }
     }
 
     /// What the cluster says of the unit, and which objects will tell more.
@@ -201,7 +242,7 @@ impl GitOpsTarget {
             return Err(TargetError::World { what, source: None });
         }
         let mut seen = Seen::default();
-        let mut watched = vec![id.clone()];
+        let mut watched: Vec<_> = [id.clone()].into_iter().chain(apps::source(unit, &object)).collect();
         if let Some(chart) = apps::chart(unit, &object) {
             if let Some(found) = apps::get(cluster, &chart).await.map_err(cannot)? {
                 seen.0.insert(chart.clone(), found);
@@ -255,43 +296,6 @@ impl GitOpsTarget {
             TargetError::World { what, source: None }
         })
     }
-
-    async fn live_of(&self, unit: &Unit) -> Result<(Option<TreeId>, Option<(&'static str, String)>), TargetError> {
-        let cluster = unit.cluster.connect().await?;
-        let (seen, _) = self.look(&cluster, unit, false).await?;
-        let applied = seen.applied(unit).and_then(|commit| CommitId::new(commit).ok());
-        let tree = match &applied {
-            Some(commit) => match self.site.trees.tree_of(commit) {
-                Some(tree) => Some(tree),
-                // Whoever pushed it was on another machine.
-                None => self.site.trees.head(&unit.branch).await?.and_then(|_| self.site.trees.tree_of(commit)),
-            },
-            None => None,
-        };
-        let fact = match (seen.health(unit, None), &applied, &tree) {
-            (Health::Broken(trouble), ..) => Some(("broken", trouble.headline())),
-            (Health::Progressing { why }, ..) => Some(("unfinished", format!("{unit}: {why}"))),
-            (Health::Doubtful(trouble), ..) => Some(("unfinished", trouble.headline())),
-            (Health::Ready, Some(commit), None) => {
-                Some(("foreign", format!("{unit} is at commit {}, which is not in this repository", commit.short())))
-            }
-            (Health::Ready, ..) => None,
-        };
-        Ok((tree, fact))
-    }
-
-    async fn live_now(&self) -> Result<Live, TargetError> {
-        let looks: Vec<_> = self.units.iter().map(|unit| self.live_of(unit).boxed()).collect();
-        let looked: Vec<_> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
-        let mut live = Live::default();
-        let trees: Vec<&TreeId> = looked.iter().filter_map(|(tree, _)| tree.as_ref()).collect();
-        live.releases = shares_of(trees.into_iter());
-        for (name, sentence) in looked.iter().filter_map(|(_, fact)| fact.clone()) {
-            let facts = live.facts.entry(name.to_owned());
-            facts.and_modify(|text| *text = format!("{text}; {sentence}")).or_insert(sentence);
-        }
-        Ok(live)
-    }
 }
 
 impl Target for GitOpsTarget {
@@ -300,7 +304,19 @@ impl Target for GitOpsTarget {
     }
 
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
-        Box::pin(self.live_now())
+        Box::pin(live::look(self))
+    }
+
+    fn sights(&self) -> Sights {
+        Sights { drift: true, way_back: true }
+    }
+
+    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        Box::pin(guard::drift(self, release))
+    }
+
+    fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
+        Box::pin(async { Ok(guard::rehearse(self, release).await) })
     }
 }
 

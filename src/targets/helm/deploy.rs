@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 
+use serde_json::Value;
+
 use super::{
     HelmTarget, Place,
     config::Unit,
@@ -10,7 +12,7 @@ use super::{
     record::{Deployed, Known},
     storage::{Content, Revision, Status},
     stuck,
-    watch::Shoulder,
+    watch::{Shoulder, known_objects},
     world,
 };
 use crate::{
@@ -18,7 +20,7 @@ use crate::{
     model::{Release, Span},
     targets::{
         TargetError, checkouts,
-        kubernetes::rollout::{self, Ended},
+        kubernetes::rollout::{self, Ended, touched},
         template,
     },
 };
@@ -40,6 +42,14 @@ pub struct Deploy<'a> {
     pub way: Way,
 }
 
+/// What a rehearsal has found.
+pub struct Rehearsed {
+    pub chart: String,
+    pub digest: String,
+    /// What would be there; nothing where it could not be rendered.
+    pub objects: Vec<Value>,
+}
+
 /// Everything about a deploy that is found out before Helm is started.
 struct Prepared {
     dir: PathBuf,
@@ -52,8 +62,8 @@ struct Prepared {
 }
 
 impl<'a> Deploy<'a> {
-    /// Whether the release could be deployed; nothing is changed. Gives the chart and its digest.
-    pub async fn rehearse(self) -> Result<(String, String), TargetError> {
+    /// Whether the release could be deployed; nothing is changed.
+    pub async fn rehearse(self) -> Result<Rehearsed, TargetError> {
         let place = self.target.place(self.unit).await?;
         let known = place.record.check(self.fence).await?;
         let revisions = place.storage.revisions().await?;
@@ -61,17 +71,20 @@ impl<'a> Deploy<'a> {
             return Err(stuck::explain(&place, self.unit, pending).await);
         }
         let prepared = self.prepare().await?;
-        let mut refused = Vec::new();
+        let (mut refused, mut rendered) = (Vec::new(), Vec::new());
         // With a revision of ours still open, Helm itself would refuse even to render; the deploy mends that first.
         if stuck::pending(&revisions).is_none() {
             let manifest = self.target.helm.render(&self.upgrade(&prepared)).await?;
-            let parsed = objects::parse(&manifest).map_err(TargetError::Release)?;
-            refused = objects::refusals(&place.cluster, &parsed, &self.unit.namespace)
+            rendered = objects::parse(&manifest).map_err(TargetError::Release)?;
+            refused = objects::refusals(&place.cluster, &rendered, &self.unit.namespace)
                 .await
                 .map_err(|error| world("cannot ask the API server about the release", error))?;
         }
         match refused.is_empty() {
-            true => Ok((self.target.config.chart.to_string(), prepared.digest)),
+            true => {
+                let (chart, digest) = (self.target.config.chart.to_string(), prepared.digest);
+                Ok(Rehearsed { chart, digest, objects: rendered })
+            }
             false => Err(TargetError::Release(format!("{}: the cluster refuses {}", self.unit, refused.join("; ")))),
         }
     }
@@ -215,11 +228,12 @@ impl<'a> Deploy<'a> {
         until: Instant,
     ) -> Result<(), TargetError> {
         let last = revisions.last().map_or(0, |revision| revision.number);
-        let before = objects::marks(&place.cluster, &self.ids_before(place, revisions).await?).await;
+        let known = known_objects(&place.cluster, &place.storage, &self.unit.namespace, revisions).await?;
+        let before = touched::marks(&place.cluster, &known).await;
         let (storage, progress) = (&place.storage, &self.target.site.progress);
         let cluster = &place.cluster;
-        let shoulder =
-            Shoulder { cluster, storage, unit: self.unit, last, before: &before, rollout: left(until), progress };
+        let (namespace, rollout) = (self.unit.namespace.as_str(), left(until));
+        let shoulder = Shoulder { cluster, storage, namespace, last, before: &before, rollout, progress };
         let upgrade = self.upgrade(prepared);
         let error = tokio::select! {
             biased;
@@ -238,21 +252,6 @@ impl<'a> Deploy<'a> {
 
     fn failed(&self, ran: &Ran) -> TargetError {
         failure::of(&format!("{}: `helm upgrade` failed", self.unit), ran)
-    }
-
-    /// What pods come from before the upgrade: of the last revision, and of the last that Helm took for good.
-    async fn ids_before(&self, place: &Place, revisions: &[Revision]) -> Result<BTreeSet<ObjectId>, TargetError> {
-        let last = revisions.last();
-        let good = revisions.iter().rev().find(|revision| revision.status == Status::Deployed);
-        let mut ids = BTreeSet::new();
-        for revision in last.into_iter().chain(good.filter(|good| Some(*good) != last)) {
-            let content = place.storage.content(revision).await?;
-            let mut parsed = objects::parse(&content.manifest).unwrap_or_default();
-            parsed.extend(content.hooks.iter().flat_map(|hook| objects::parse(hook).unwrap_or_default()));
-            let names = objects::names(&place.cluster, &parsed, &self.unit.namespace).await;
-            ids.extend(names.into_iter().filter(objects::runs_pods));
-        }
-        Ok(ids)
     }
 
     /// What Helm has just deployed.

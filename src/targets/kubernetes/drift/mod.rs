@@ -18,7 +18,7 @@ use crate::{
 /// Objects that are looked at at the same time.
 const AT_ONCE: usize = 8;
 /// The name under which the release's objects are applied.
-const MANAGER: &str = "piton";
+pub const MANAGER: &str = "piton";
 /// Names under which parts of piton that steer traffic write.
 const OUR_OTHERS: &str = "piton-";
 /// The number of the lease says nothing about the release.
@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
     pub marked: Value,
     /// Plain manifests say literally what is applied; what a renderer made cannot be changed in place.
     pub literal: bool,
+    /// Under whose name it is asked what applying would change; fields of this name that it does not set would go.
+    pub manager: &'static str,
 }
 
 /// What an object would say to being applied.
@@ -65,7 +67,7 @@ async fn of_object(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Vec<Differe
         return Ok(vec![Difference { live: Some("being deleted".into()), ..missing(id) }]);
     }
     let live = value(&live);
-    let would = match would_be(cluster, id, &wanted.marked).await? {
+    let would = match would_be(cluster, wanted).await? {
         Answer::Would(would) => would,
         Answer::Refuses(why) => {
             let why = format!("refuses the release: {why}");
@@ -80,9 +82,10 @@ async fn of_object(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Vec<Differe
 }
 
 /// Asks the server what the object would be with the release applied, and changes nothing.
-pub async fn would_be(cluster: &Cluster, id: &ObjectId, object: &Value) -> Result<Answer, KubeError> {
+pub async fn would_be(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Answer, KubeError> {
+    let (id, object) = (&wanted.manifest.id, &wanted.marked);
     let api = cluster.api(id).await?;
-    let params = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
+    let params = PatchParams { dry_run: true, ..PatchParams::apply(wanted.manager).force() };
     match api.patch(&id.name, &params, &Patch::Apply(object)).await.map_err(KubeError::from) {
         Ok(would) => Ok(Answer::Would(Box::new(value(&would)))),
         // Rights that are missing, a lost race and a server in trouble say nothing about the object; fields of others are no
@@ -147,7 +150,7 @@ fn difference(wanted: &Wanted<'_>, live: &Value, change: Change) -> Option<Diffe
         (true, false, true) => (None, hidden(None)),
         (_, _, _) => (hidden(change.wanted), hidden(change.live)),
     };
-    let owner = owner.filter(|owner| owner.manager != MANAGER);
+    let owner = owner.filter(|owner| owner.manager != wanted.manager);
     Some(Difference {
         object: wanted.manifest.id.to_string(),
         field,

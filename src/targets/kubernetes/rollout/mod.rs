@@ -12,6 +12,7 @@ mod slim;
 mod standing;
 #[cfg(test)]
 mod tests;
+pub mod touched;
 
 use tokio::time::Instant;
 
