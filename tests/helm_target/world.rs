@@ -63,7 +63,7 @@ spec:
       terminationGracePeriodSeconds: 1
       containers:
       - name: web
-        image: shop/web:{{ .Values.tag }}
+        image: {{ .Values.image }}:{{ .Values.tag }}
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
         {{- if .Values.debug }}
         env: [{name: DEBUG, value: "1"}]
@@ -94,7 +94,7 @@ spec:
       containers: [{name: migrate, image: "shop/migrate:{{ .Values.hook }}"}]
 {{- end }}
 "#;
-const VALUES: &str = "greeting: hello\nreplicas: 2\nselector: web\nextra: false\ndebug: false\nhook: ''\nwhen: post-install,post-upgrade\n";
+const VALUES: &str = "image: shop/web\ngreeting: hello\nreplicas: 2\nselector: web\nextra: false\ndebug: false\nhook: ''\nwhen: post-install,post-upgrade\n";
 
 impl World {
     pub async fn new(major: u32) -> World {
