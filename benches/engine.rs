@@ -75,9 +75,9 @@ fn answer(effect: Effect, now: Stamp) -> What {
             What::Read { attempt, reading }
         }
         Effect::Apply { attempt, .. } => What::Applied { attempt, note: String::new() },
-        Effect::Shift { attempt, to, .. } => What::Shifted { attempt, to },
-        Effect::Retreat { attempt, .. } => What::Retreated { attempt },
-        Effect::Settle { attempt, .. } => What::Settled { attempt },
+        Effect::Shift { attempt, to, .. } => What::Shifted { attempt, to, note: String::new() },
+        Effect::Retreat { attempt, .. } => What::Retreated { attempt, note: String::new() },
+        Effect::Settle { attempt, .. } => What::Settled { attempt, note: String::new() },
         Effect::Tell { notice } => What::Told { notice: notice.id },
         Effect::LookForDrift { .. } | Effect::Rehearse { .. } => unreachable!("nothing stands guard here"),
     }

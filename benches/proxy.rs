@@ -251,6 +251,7 @@ fn target(state_dir: &Path) -> Result<Process, Box<dyn std::error::Error>> {
     } } });
     let site = Site {
         environment: EnvironmentName::new("bench")?,
+        owner: piton::targets::Owner { pipeline: "shop".into(), branch: "piton/bench".into() },
         state_dir: state_dir.to_owned(),
         trees: Arc::new(Sample),
         program: program.into(),

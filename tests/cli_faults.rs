@@ -278,7 +278,7 @@ fn a_disk_that_is_full_or_read_only_under_the_state() {
     let state = sandbox.state_dir();
     let Some(disk) = Disk::mount(&state, "size=64k") else { return };
     fs::write(state.join("full"), vec![0_u8; 48 * 1024]).expect("room for that much");
-    let ran = sandbox.piton(&["promote", "production"]).ends(1);
+    let ran = sandbox.piton(&["promote", "production"]).ends(75);
     assert!(ran.out.contains("No space left"), "{ran}");
     fs::remove_file(state.join("full")).expect("it is there");
     disk.again("size=64m,ro");
@@ -391,7 +391,7 @@ fn commands_that_print_nonsense_or_too_much() {
     let sandbox = with_gate("{ command: { run: [./no-such-program] }, every: 100ms }");
     let text = sandbox.read("pipelines/sandbox.yaml").replace("    bake: 300ms", "    bake: 300ms\n    blind: 1s");
     sandbox.write("pipelines/sandbox.yaml", text);
-    let ran = sandbox.piton(&["promote", "production"]).ends(1);
+    let ran = sandbox.piton(&["promote", "production"]).ends(75);
     assert!(ran.out.contains("cannot see") && ran.out.contains("no-such-program"), "{ran}");
 }
 

@@ -83,13 +83,10 @@ fn the_users_port_is_taken() {
     let port = taken.local_addr().expect("it listens").port();
     let text = pipeline(ENVIRONMENTS).replace("      drain: 1s", &format!("      port: {port}\n      drain: 1s"));
     let sandbox = Sandbox::with_pipeline(&text);
-    let ran = sandbox.piton(&["promote", "production"]).ends(1);
+    let ran = sandbox.piton(&["promote", "production"]).ends(75);
     assert!(ran.out.contains(&port.to_string()), "which port: {ran}");
     drop(taken);
-    let what = ["quarantine", "web=1.0.0", "--in", "production", "--end", "--reason", "the port is free"];
-    sandbox.piton(&what).ends(0);
-    let what = ["quarantine", "store=1.0.0", "--in", "production", "--end", "--reason", "the port is free"];
-    sandbox.piton(&what).ends(0);
+    // The release is innocent: nothing keeps it out.
     sandbox.piton(&["promote", "production"]).ends(0);
     assert_eq!(sandbox.served("production"), "1.0.0");
 }

@@ -41,6 +41,7 @@ impl World {
         let dir = tempfile::tempdir().expect("a folder");
         let site = Site {
             environment: EnvironmentName::new("production").expect("a name"),
+            owner: piton::targets::Owner { pipeline: "shop".into(), branch: "piton/production".into() },
             state_dir: dir.path().join("state"),
             trees: Arc::new(Script),
             program: env!("CARGO_BIN_EXE_piton").into(),

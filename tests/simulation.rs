@@ -129,6 +129,17 @@ fn stories() -> Vec<Story> {
 }
 
 #[test]
+fn what_the_world_could_not_do_is_done_after_a_rest_and_no_version_is_kept_out_for_it() {
+    let mut story = Story::plain("the world fails a deploy", &[Nature::Good, Nature::Good]);
+    story.answers = vec![("started 2", Deed::FailDeploys(2))];
+    let history = told(story, None).unwrap_or_else(|broken| panic!("{}", complain(&broken)));
+    let ended = ["#1 promoted", "#2 rolled back", "#3 promoted"];
+    assert_eq!(history.endings[..3], ended, "{}", history.trace.join("\n"));
+    let live = format!("live {}", Story::tree(2));
+    assert!(history.endings.contains(&live), "{:?}", history.endings);
+}
+
+#[test]
 fn killed_anywhere_another_runner_comes_to_the_same_ending() {
     for story in stories() {
         let name = story.name.clone();

@@ -7,7 +7,7 @@
 #   PITON_COMMAND      promote, tick or rollback
 #   PITON_ENVIRONMENT  the environment; for tick any number of them, or none for all
 #   PITON_TO  PITON_COMPONENT  PITON_REASON                     what the command's options say
-#   PITON_WAIT  PITON_WATCH  PITON_ALL  PITON_NO_WAIT  PITON_BEGIN  PITON_DRY_RUN  PITON_NO_QUARANTINE   true or false
+#   PITON_WAIT  PITON_WATCH  PITON_ALL  PITON_NOW  PITON_NO_WAIT  PITON_BEGIN  PITON_DRY_RUN  PITON_NO_QUARANTINE   true or false
 #   PITON_DIR  PITON_PIPELINE  PITON_ACTOR                      the deploy repository, its pipeline file, in whose name
 #   PITON_BINARY       a piton to use; else one that is installed, else PITON_VERSION, else built from this repository
 #   PITON_VERSION  PITON_SHA256                                 a release to install, and the checksum of its archive
@@ -118,6 +118,7 @@ read_inputs() {
         flag "${PITON_WAIT:-}" --wait
         flag "${PITON_WATCH:-}" --watch
         flag "${PITON_ALL:-}" --all
+        flag "${PITON_NOW:-}" --now
         flag "${PITON_NO_WAIT:-}" --no-wait
         ;;
     tick)
@@ -314,8 +315,7 @@ summarize() {
         printf '| environment | %s |\n| decision | %s |\n| reason | %s |\n' "${cells[@]:0:3}"
         printf '| what was said | %s |\n| last known good | %s |\n\n' "${cells[@]:3:2}"
     } >"$page"
-    # A cancelled step has seconds left, and the summary is worth none of them.
-    if [ "$code" -ne "$USAGE" ] && [ "$code" -ne 75 ]; then
+    if has_a_story; then
         while read -r name; do
             [ -z "$name" ] || timeout 30 "$piton" show --markdown -- "$name" >>"$page" 2>/dev/null </dev/null || :
         done <<<"$names"
@@ -324,10 +324,18 @@ summarize() {
     picture
 }
 
+# A cancelled step has seconds left, and the story is worth none of them; what went back, or left something behind, is told.
+has_a_story() {
+    case $code/$reason in
+    75/paused | 75/left_behind) ;;
+    "$USAGE"/* | 75/*) return 1 ;;
+    esac
+}
+
 # A picture of the gates, for whoever uploads it.
 picture() {
     local to="${RUNNER_TEMP:-}/piton-gates.svg"
-    [ -n "${RUNNER_TEMP:-}" ] && [ -n "$environment" ] && [ "$code" -ne "$USAGE" ] && [ "$code" -ne 75 ] || return 0
+    [ -n "${RUNNER_TEMP:-}" ] && [ -n "$environment" ] && has_a_story || return 0
     if timeout 30 "$piton" show --svg="$to" -- "$environment" >/dev/null 2>&1 </dev/null && [ -s "$to" ]; then
         put picture "$to"
     fi

@@ -16,7 +16,7 @@ use crate::{
 /// `piton check`
 pub fn run(common: &Common, args: &Check, voice: &Voice) -> Result<Answer, Failure> {
     if args.schema {
-        let schema = pipeline::schema(&AllKinds::new().kinds());
+        let schema = pipeline::schema(&AllKinds::known().kinds());
         if !voice.json {
             voice.say(format!("{schema:#}"));
         }

@@ -21,7 +21,7 @@ use crate::{
     planner::Planned,
     rack::{self, AllKinds, Files, Outside},
     runner::{self, Goal, Outcome, PollPace, Runner, Seizure},
-    targets::{Progress, Site},
+    targets::{Owner, Progress, Site},
 };
 
 /// Lost races in a row before a command gives up.
@@ -153,6 +153,7 @@ impl Desk {
     pub fn site(&self, environment: &EnvironmentName) -> Site {
         Site {
             environment: environment.clone(),
+            owner: Owner { pipeline: self.pipeline.name.to_string(), branch: self.repository.branch(environment) },
             state_dir: self.state_dir.join(environment.as_str()),
             trees: Arc::new(Files(self.repository.clone())),
             program: self.program.clone(),
@@ -225,7 +226,7 @@ pub fn read_pipeline(dir: &Path, named: Option<&Path>) -> Result<(PathBuf, Pipel
         None => only_pipeline(dir)?,
     };
     let bytes = std::fs::read(&file).map_err(|e| Failure::world(&format!("cannot read {}", file.display()), &e))?;
-    let all = AllKinds::new();
+    let all = AllKinds::known();
     let pipeline = pipeline::parse(&file.display().to_string(), &bytes, &all.kinds())?;
     Ok((file, pipeline))
 }

@@ -87,7 +87,8 @@ async fn look(desk: &Desk, environment: &Environment) -> Result<Option<Look>, Fa
     if outside.guard().drift.is_none() && !outside.target().sights().drift {
         return Ok(None);
     }
-    let found = runner::differences(&outside, &environment.name, &desk.clock, &live).await;
+    let digests = opened.state.digests_of(&live.tree);
+    let found = runner::differences(&outside, &environment.name, &desk.clock, &live, &digests).await;
     let tree = live.tree;
     let news = |state: &State| {
         let now = desk.now();

@@ -66,6 +66,8 @@ pub fn facts(story: &Story) -> Value {
             "caught_after": attempt.caught_after(),
             "users_back_after": attempt.back_after(),
             "bad_requests": attempt.bad_requests(),
+            "cause": attempt.cause().map(|cause| cause.sentence()),
+            "paused_until": attempt.paused_until,
         })
     };
     story.attempts.iter().map(one).collect()

@@ -1,7 +1,7 @@
 use super::{
     answer::{Answer, Failure},
     desk::Desk,
-    promote,
+    promote::{self, Begun, Urgency},
 };
 use crate::{
     commands::{self, Pin},
@@ -29,7 +29,8 @@ pub async fn run(desk: &Desk, args: &Pin) -> Result<Answer, Failure> {
     if state.live.is_none() || live == Some(version) || args.no_deploy {
         return Ok(answer);
     }
-    if !promote::begin(desk, environment, None).await? {
+    let begun = promote::begin(desk, environment, None, Urgency::AtOnce).await?;
+    if !matches!(begun, Begun::UnderWay) {
         return Ok(answer);
     }
     let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: false }, Seizure::Nobody).await?;

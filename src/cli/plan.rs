@@ -3,6 +3,7 @@ use serde_json::json;
 use super::{
     answer::{Answer, Failure, PENDING},
     desk::Desk,
+    promote::say_paused,
     voice::Voice,
 };
 use crate::{
@@ -26,9 +27,14 @@ pub async fn run(desk: &Desk, args: &PlanArgs) -> Result<Answer, Failure> {
         }
         Planned::Next(plan) => {
             say_plan(desk, &plan, args.diff);
+            let pause = opened.state.paused(desk.now());
+            if let Some(pause) = pause {
+                say_paused(desk, environment, pause);
+            }
             Ok(Answer::new(PENDING, "continue", "changes_pending")
                 .with("environment", environment.name.as_str())
-                .with("plan", json!(plan)))
+                .with("plan", json!(plan))
+                .with("pause", json!(pause)))
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     commands::{self, Promote},
-    engine::{State, Wait},
+    engine::{Pause, State, Wait},
     model::{AttemptId, Ending, What},
     pipeline::Environment,
     planner::Planned,
@@ -27,8 +27,10 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
     };
     let mut done: Option<Answer> = None;
     loop {
-        if !begin(desk, environment, args.to.as_deref()).await? {
-            return Ok(done.unwrap_or_else(|| up_to_date(environment)));
+        match begin(desk, environment, args.to.as_deref(), urgency(args)).await? {
+            Begun::UnderWay => {}
+            Begun::UpToDate => return Ok(done.unwrap_or_else(|| up_to_date(environment))),
+            Begun::Paused(pause) => return Ok(paused(environment, &pause)),
         }
         waive(desk, environment, args).await?;
         let (outcome, state) = desk.carry_on(environment, goal, Seizure::Nobody).await?;
@@ -52,29 +54,75 @@ async fn waive(desk: &Desk, environment: &Environment, args: &Promote) -> Result
     Ok(())
 }
 
-/// Begins the next step where nothing is under way; false when there is none.
-pub async fn begin(desk: &Desk, environment: &Environment, to: Option<&str>) -> Result<bool, Failure> {
+/// Whether somebody wants the step at once, also while automation rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    AtOnce,
+    AfterRests,
+}
+
+/// A job that is told to try again does so at once, and as often as it may: only people are taken to know better.
+fn urgency(args: &Promote) -> Urgency {
+    let is_automation = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty());
+    if args.now || !is_automation { Urgency::AtOnce } else { Urgency::AfterRests }
+}
+
+/// What there is to carry on.
+pub enum Begun {
+    UnderWay,
+    UpToDate,
+    /// There is a next step, and automation rests.
+    Paused(Pause),
+}
+
+/// Begins the next step where nothing is under way.
+pub async fn begin(
+    desk: &Desk,
+    environment: &Environment,
+    to: Option<&str>,
+    urgency: Urgency,
+) -> Result<Begun, Failure> {
     let opened = desk.read(&environment.name).await?;
     if let Some(why) = rack::unsound(&opened.state, &environment.name) {
         return Err(why.into());
     }
     if opened.state.is_busy() {
         desk.voice.say(desk.voice.dim("something is under way already: carrying it on"));
-        return Ok(true);
+        return Ok(Begun::UnderWay);
     }
     let planned = desk.plan(environment, &opened.state, to).await?;
     let plan = match planned {
         Planned::UpToDate { held } => {
             desk.voice.say(format!("{} {} is up to date", desk.voice.good("✓"), environment.name));
             super::plan::say_held(&desk.voice, &held);
-            return Ok(false);
+            return Ok(Begun::UpToDate);
         }
         Planned::Next(plan) => Arc::new(*plan),
     };
+    if let Some(pause) = opened.state.paused(desk.now()) {
+        say_paused(desk, environment, pause);
+        if urgency == Urgency::AfterRests {
+            return Ok(Begun::Paused(pause.clone()));
+        }
+    }
     say_plan(desk, &plan, false);
     // Where somebody was faster, what they began is what is carried on.
     rack::begin(&desk.ledger, &environment.name, &opened, plan, desk.me.actor.clone(), desk.now()).await?;
-    Ok(true)
+    Ok(Begun::UnderWay)
+}
+
+/// Why automation rests, and until when.
+pub fn say_paused(desk: &Desk, environment: &Environment, pause: &Pause) {
+    let (since, until, why) = (pause.since, pause.until, pause.cause.headline());
+    let said = format!("{}: automation rests since {since} until {until}: {why} ({})", environment.name, Pause::WHO);
+    desk.voice.say(desk.voice.warn(said));
+}
+
+fn paused(environment: &Environment, pause: &Pause) -> Answer {
+    Answer::new(TRY_AGAIN, "continue", "paused")
+        .with("environment", environment.name.as_str())
+        .with("cause", pause.cause.sentence())
+        .with("paused_until", json!(pause.until))
 }
 
 fn up_to_date(environment: &Environment) -> Answer {
@@ -114,6 +162,13 @@ fn ended(desk: &Desk, state: &State) -> Answer {
     let answer = match state.last.as_ref().map(|last| &last.ending) {
         None => Answer::done("nothing_to_do"),
         Some(Ending::Promoted) => Answer::done("promoted"),
+        // Nothing failed that speaks against the release: the same may be tried again, later.
+        Some(Ending::RolledBack { cause, .. }) if !cause.blames_the_change() => {
+            let until = state.paused(desk.now()).map(|pause| pause.until);
+            Answer::new(TRY_AGAIN, "continue", "paused")
+                .with("cause", cause.sentence())
+                .with("paused_until", json!(until))
+        }
         Some(Ending::RolledBack { cause, touched: true }) => {
             Answer::new(ROLLED_BACK, "failure", "rolled_back").with("cause", cause.sentence())
         }

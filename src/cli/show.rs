@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     commands::Show,
+    engine::rests_until,
     model::headline,
     report::{self, AttemptLine, Mark},
 };
@@ -74,6 +75,9 @@ fn details(desk: &Desk, attempt: &AttemptLine) {
     }
     if let Some(cause) = attempt.cause() {
         voice.say(format!("  {}", voice.bad(cause.sentence())));
+    }
+    if let Some(until) = attempt.paused_until {
+        voice.say(format!("  {}", voice.warn(format!("not the release's doing{}", rests_until(Some(until))))));
     }
     for (at, trouble) in &attempt.troubles {
         voice.say(format!("  {} {trouble}", voice.dim(at.to_string())));

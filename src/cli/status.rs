@@ -59,7 +59,7 @@ fn table(desk: &Desk, pairs: &[(&Environment, &Opened)], now: Stamp) {
         let mut row = vec![environment.name.to_string()];
         row.extend(desk.pipeline.components.keys().map(|c| cell(state, c, now)));
         row.push(state.good.as_ref().map_or("none".to_owned(), |g| g.commit.short().to_owned()));
-        row.push(headline(state));
+        row.push(headline(state, now));
         table.add_row(row);
     }
     voice.say(table.to_string());
@@ -72,7 +72,7 @@ fn cell(state: &State, component: &ComponentName, now: Stamp) -> String {
 }
 
 /// The state in a few words.
-fn headline(state: &State) -> String {
+fn headline(state: &State, now: Stamp) -> String {
     if let Some(stuck) = &state.stuck {
         return format!("STUCK {}", stuck.at);
     }
@@ -85,6 +85,9 @@ fn headline(state: &State) -> String {
     }
     if state.drift.is_some() {
         return "drifted".to_owned();
+    }
+    if let Some(pause) = state.paused(now) {
+        return format!("automation rests until {}", pause.until);
     }
     match (state.watches.last(), &state.live) {
         (Some(watch), _) => format!("watching {}", watch.plan.headline()),
@@ -168,7 +171,7 @@ fn facts(state: &State, opened: &Opened, now: Stamp) -> Value {
     let waits: Vec<Value> =
         waits.iter().map(|w| json!({ "on": w.on, "since": w.since, "until": w.until, "who": w.who })).collect();
     json!({
-        "now": headline(state),
+        "now": headline(state, now),
         "head": opened.head,
         "live": state.live,
         "good": state.good,
@@ -181,6 +184,7 @@ fn facts(state: &State, opened: &Opened, now: Stamp) -> Value {
         "pins": state.pins.values().collect::<Vec<_>>(),
         "quarantines": state.quarantines,
         "freeze": state.freeze,
+        "pause": state.paused(now),
         "lease": state.lease,
         "last": state.last,
         "foreign": state.foreign,

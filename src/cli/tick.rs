@@ -1,9 +1,9 @@
 use serde_json::json;
 
 use super::{
-    answer::{Answer, Failure, PENDING},
+    answer::{Answer, DONE, Failure, PENDING},
     desk::Desk,
-    promote::{begin, conclude},
+    promote::{Urgency, begin, conclude},
 };
 use crate::{
     commands::Tick,
@@ -55,9 +55,9 @@ async fn one(desk: &Desk, environment: &Environment, promote: bool) -> Result<An
     let opened = desk.read(&environment.name).await?;
     let idle = !opened.state.is_busy();
     if idle && promote {
-        begin(desk, environment, None).await?;
+        begin(desk, environment, None, Urgency::AfterRests).await?;
     } else if idle && opened.state.watches.is_empty() && !stands_guard(desk, environment, &opened.state)? {
-        return Ok(Answer::done("nothing_to_do"));
+        return Ok(at_rest(desk, &opened.state));
     }
     let before = opened.state.last.clone();
     let (outcome, state) = desk.carry_on(environment, Goal::Due, Seizure::Nobody).await?;
@@ -65,12 +65,20 @@ async fn one(desk: &Desk, environment: &Environment, promote: bool) -> Result<An
         // What ended before this tick is old news.
         (Outcome::Ended, false) => match &state.drift {
             Some(_) => Answer::new(PENDING, "continue", "drifted").with("drift", json!(state.drift)),
-            None => Answer::done("nothing_to_do"),
+            None => at_rest(desk, &state),
         },
         // What ended in it is the news, even if an older release is watched on.
         (Outcome::Waiting { .. }, true) if !state.is_busy() => conclude(desk, environment, &Outcome::Ended, &state),
         (outcome, _) => conclude(desk, environment, &outcome, &state),
     })
+}
+
+/// That automation rests is no fault of this run.
+fn at_rest(desk: &Desk, state: &State) -> Answer {
+    match state.paused(desk.now()) {
+        Some(_) => Answer::new(DONE, "continue", "paused"),
+        None => Answer::done("nothing_to_do"),
+    }
 }
 
 /// Whether there is something at rest that this environment's target can watch over.

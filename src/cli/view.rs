@@ -8,9 +8,10 @@ use tokio::{sync::watch::Receiver, task::JoinHandle};
 
 use super::voice::Voice;
 use crate::{
-    engine::{Next, State},
+    engine::{Next, State, rests_until},
     ledger::Appended,
     model::{EnvironmentName, Event, GateName, Saw, Stamp, What},
+    report,
     runner::View,
     targets::Progress,
 };
@@ -117,6 +118,10 @@ async fn follow(mut lines: Receiver<String>, voice: Voice, bar: Option<ProgressB
     }
 }
 
+fn noted(voice: &Voice, text: String, note: &str) -> String {
+    if note.is_empty() { text } else { format!("{text} {}", voice.dim(note)) }
+}
+
 /// One fact in a line for people; nothing for what only machines need.
 fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
     let text = match what {
@@ -133,26 +138,35 @@ fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
         },
         What::Applied { note, .. } => format!("{} deployed {}", voice.good("✓"), voice.dim(note)),
         What::ApplyFailed { why, .. } => format!("{} deploy failed: {why}", voice.bad("✗")),
-        What::Shifted { to, .. } => {
-            format!("{} {} of the users are on it", voice.note("→"), voice.bold(to.to_string()))
+        What::Shifted { to, note, .. } => {
+            let text = format!("{} {} of the users are on it", voice.note("→"), voice.bold(to.to_string()));
+            noted(voice, text, note)
         }
         What::ShiftFailed { to, why, .. } => format!("{} moving {to} of the users failed: {why}", voice.bad("✗")),
         What::Promoted { .. } => {
             let good = state.good.as_ref().map_or("", |g| g.commit.short());
             format!("{} promoted; {good} is the last known good", voice.good("✓"))
         }
-        What::Settled { .. } => format!("{} what is not needed any more is down", voice.dim("·")),
-        What::Refused { cause, .. } => format!("{} refused: {}", voice.bad("✗"), cause.sentence()),
+        What::Settled { note, .. } => {
+            noted(voice, format!("{} what is not needed any more is down", voice.dim("·")), note)
+        }
+        What::Refused { cause, paused_until, .. } => {
+            format!("{} refused: {}{}", voice.bad("✗"), cause.sentence(), rests_until(*paused_until))
+        }
         What::RollbackBegan { cause, .. } => format!("{} {}; going back", voice.bad("✗"), cause.headline()),
-        What::Retreated { .. } => format!("{} all users are on the release before", voice.good("↩")),
-        What::RolledBack { attempt } => format!("{} {attempt} is rolled back", voice.good("✓")),
+        What::Retreated { note, .. } => {
+            noted(voice, format!("{} all users are on the release before", voice.good("↩")), note)
+        }
+        What::RolledBack { attempt, paused_until } => {
+            format!("{} {attempt} is rolled back{}", voice.good("✓"), rests_until(*paused_until))
+        }
         What::Stuck { at, advice, .. } => format!("{} stuck {at}: {advice}", voice.bad("✗")),
         What::WatchEnded { .. } => format!("{} the watch is over", voice.good("✓")),
         What::TellFailed { why, .. } => format!("{} nobody could be told: {why}", voice.warn("!")),
         What::SettleFailed { why, .. } => format!("{} taking down failed: {why}", voice.warn("!")),
         What::RetreatFailed { why, .. } => format!("{} going back failed: {why}", voice.bad("✗")),
         What::LookedForDrift { blind: Some(_), .. } | What::Drifted { .. } => {
-            format!("{} {}", voice.warn("!"), crate::report::standing(what)?)
+            format!("{} {}", voice.warn("!"), report::standing(what)?)
         }
         What::Rehearsed { rehearsal, .. } => {
             let sign = match (rehearsal.obstacles.is_empty(), &rehearsal.blind) {
@@ -160,10 +174,10 @@ fn words(voice: &Voice, state: &State, what: &What) -> Option<String> {
                 (true, Some(_)) => voice.warn("?"),
                 (false, _) => voice.bad("✗"),
             };
-            format!("{sign} {}", crate::report::standing(what)?)
+            format!("{sign} {}", report::standing(what)?)
         }
         What::DriftEnded { .. } | What::WayBackWaived { .. } => {
-            format!("{} {}", voice.note("·"), crate::report::standing(what)?)
+            format!("{} {}", voice.note("·"), report::standing(what)?)
         }
         What::Pinned { .. }
         | What::Unpinned { .. }

@@ -1,8 +1,10 @@
 //! Speaks to a Kubernetes API server: where it is, which cluster it really is, how its objects are named, and failures as sentences.
 
+mod limits;
+mod unsaid;
 mod writes;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -16,10 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::RwLock;
 
-pub use self::writes::{Applied, How, Seen};
+use self::limits::Limits;
+pub use self::{
+    unsaid::without_values,
+    writes::{Applied, How, Seen},
+};
 
-/// How long a connection may take to come up; requests have their own limits.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The namespace whose UID tells clusters apart: it is there from the first moment and cannot be replaced.
 const IDENTITY_NAMESPACE: &str = "kube-system";
 
@@ -54,7 +58,7 @@ pub struct ObjectId {
 pub enum KubeError {
     #[error("cannot reach the cluster: {0}")]
     Config(String),
-    /// The API server answered with a refusal.
+    /// The API server answered with a refusal; its words are without values that may be secret.
     #[error("{}", refusal(.0))]
     Refused(Box<kube::core::Status>),
     /// No answer, or none that can be read.
@@ -81,7 +85,9 @@ impl KubeError {
 impl From<kube::Error> for KubeError {
     fn from(error: kube::Error) -> KubeError {
         match error {
-            kube::Error::Api(status) => KubeError::Refused(status),
+            kube::Error::Api(status) => KubeError::Refused(Box::new(unsaid::tellable(*status))),
+            // The word `ServiceError` says nothing to people.
+            kube::Error::Service(error) => KubeError::Unreachable(causes(error.as_ref())),
             other => KubeError::Unreachable(causes(&other)),
         }
     }
@@ -125,7 +131,7 @@ impl Cluster {
         super::http::install_tls_provider();
         let config = |error: &dyn std::error::Error| KubeError::Config(causes(error));
         let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
-        let mut read = match (&place.kubeconfig, &place.context) {
+        let read = match (&place.kubeconfig, &place.context) {
             (Some(file), _) => {
                 let file = Kubeconfig::read_from(file).map_err(|e| config(&e))?;
                 Config::from_custom_kubeconfig(file, &options).await.map_err(|e| config(&e))?
@@ -133,11 +139,11 @@ impl Cluster {
             (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| config(&e))?,
             (None, None) => Config::infer().await.map_err(|e| config(&e))?,
         };
-        read.connect_timeout = Some(CONNECT_WITHIN);
-        let client = Client::try_from(read).map_err(|e| config(&e))?;
+        let client = limits::client(read, Limits::default()).map_err(|e| config(&e))?;
         Ok(Cluster::new(client))
     }
 
+    /// With a client that has limits of its own.
     pub fn new(client: Client) -> Cluster {
         Cluster { client, kinds: Arc::default() }
     }

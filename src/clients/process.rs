@@ -6,7 +6,8 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use nix::{
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
+    task::JoinHandle,
 };
 
 use super::secrets;
@@ -194,8 +196,8 @@ impl Program {
                 let _ = stdin.write_all(&input).await;
             });
         }
-        let stdout = tokio::spawn(tail(child.stdout.take(), self.output_kept_bytes));
-        let stderr = tokio::spawn(tail(child.stderr.take(), self.output_kept_bytes));
+        let stdout = Tail::of(child.stdout.take(), self.output_kept_bytes);
+        let stderr = Tail::of(child.stderr.take(), self.output_kept_bytes);
         let waited = tokio::time::timeout(self.timeout.as_duration(), child.wait()).await;
         drop(group);
         let ending = match waited {
@@ -212,11 +214,8 @@ impl Program {
             }
         };
         let text = |bytes: Vec<u8>| redaction.apply(&String::from_utf8_lossy(&bytes));
-        Ok(Ran {
-            ending,
-            stdout: text(stdout.await.unwrap_or_default()),
-            stderr: text(stderr.await.unwrap_or_default()),
-        })
+        let (stdout, stderr) = tokio::join!(stdout.end(), stderr.end());
+        Ok(Ran { ending, stdout: text(stdout), stderr: text(stderr) })
     }
 
     fn start(&self) -> Result<Child, ProcessError> {
@@ -255,34 +254,71 @@ impl Drop for Group {
     }
 }
 
-/// Reads to the end and keeps the last part.
-async fn tail(stream: Option<impl AsyncRead + Unpin>, kept_bytes: usize) -> Vec<u8> {
-    let Some(mut stream) = stream else { return Vec::new() };
-    let mut kept = Vec::new();
-    let mut chunk = vec![0; 16 * 1024];
-    let mut dropped = 0;
-    while let Ok(n) = stream.read(&mut chunk).await {
-        if n == 0 {
-            break;
+/// How long what a program printed is waited for after its end. Somebody who left its group may hold the pipe for hours.
+const PIPE_WITHIN: Duration = Duration::from_secs(2);
+
+/// The last part of a stream, read as it comes.
+struct Tail {
+    kept: Arc<Mutex<Kept>>,
+    reading: JoinHandle<()>,
+}
+
+struct Kept {
+    bytes: Vec<u8>,
+    /// How many were before these.
+    dropped: usize,
+    most: usize,
+}
+
+impl Tail {
+    fn of(stream: Option<impl AsyncRead + Unpin + Send + 'static>, most: usize) -> Tail {
+        let kept = Arc::new(Mutex::new(Kept { bytes: Vec::new(), dropped: 0, most }));
+        let shared = kept.clone();
+        let reading = tokio::spawn(async move {
+            let Some(mut stream) = stream else { return };
+            let mut chunk = vec![0; 16 * 1024];
+            while let Ok(n @ 1..) = stream.read(&mut chunk).await {
+                shared.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk[..n]);
+            }
+        });
+        Tail { kept, reading }
+    }
+
+    /// What there is when the stream ends, or soon after the program did.
+    async fn end(mut self) -> Vec<u8> {
+        let _ = tokio::time::timeout(PIPE_WITHIN, &mut self.reading).await;
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl Kept {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() > 2 * self.most {
+            self.cut();
         }
-        kept.extend_from_slice(&chunk[..n]);
-        if kept.len() > 2 * kept_bytes {
-            let cut = kept.len() - kept_bytes;
-            kept.drain(..cut);
-            dropped += cut;
+    }
+
+    fn cut(&mut self) {
+        let cut = self.bytes.len().saturating_sub(self.most);
+        self.bytes.drain(..cut);
+        self.dropped += cut;
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        self.cut();
+        let kept = std::mem::take(&mut self.bytes);
+        match self.dropped {
+            0 => kept,
+            dropped => [format!("[{dropped} bytes before this]\n").into_bytes(), kept].concat(),
         }
     }
-    if kept.len() > kept_bytes {
-        let cut = kept.len() - kept_bytes;
-        kept.drain(..cut);
-        dropped += cut;
-    }
-    if dropped > 0 {
-        let mut marked = format!("[{dropped} bytes before this]\n").into_bytes();
-        marked.append(&mut kept);
-        return marked;
-    }
-    kept
 }
 
 const LAST_LINES: usize = 6;
@@ -354,6 +390,18 @@ mod tests {
         assert_eq!(ran.ending, RanEnding::Exit(0));
         let pid: i32 = ran.stdout.trim().parse().expect("the script printed a pid");
         assert!(has_died(pid).await, "the grandchild {pid} lives");
+    }
+
+    #[tokio::test]
+    async fn somebody_who_left_the_group_and_holds_the_pipe_does_not_hold_us() {
+        let script = "setsid sleep 300 & p=$!
+            until read -r _ _ _ _ _ session _ </proc/$p/stat && [ \"$session\" = $p ]; do :; done
+            echo $p; exit 4";
+        let ran = shell(script).run().await.expect("sh is there");
+        assert_eq!(ran.ending, RanEnding::Exit(4));
+        let pid: i32 = ran.stdout.trim().parse().expect("the script printed a pid");
+        // It is not ours to kill, but this test's to clean up.
+        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it is still there");
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 a gate failed and the rollback succeeded, 2 usage or configuration, 3 changes pending (plan, drift),
-4 refused by policy, 5 stuck: page someone, 75 try again.
+4 refused by policy, 5 stuck: page someone, 75 try again (the world is in the way, not the release).
 At 3 a.m.: `piton status`, then `piton rollback production`.";
 
 /// What every command understands.
@@ -168,6 +168,9 @@ pub struct Promote {
     /// Go on although nobody could prove that there is a way back from it.
     #[arg(long, value_name = "REASON")]
     pub without_way_back: Option<String>,
+    /// Try at once although automation rests after a failure of the world; outside of CI jobs a person is taken to mean that.
+    #[arg(long)]
+    pub now: bool,
     /// Begin, do what is due now, and leave the rest to `tick`.
     #[arg(long, conflicts_with_all = ["wait", "watch", "all"])]
     pub no_wait: bool,

@@ -82,7 +82,7 @@ impl Eyes {
                 self.end(*attempt, event.at, "promoted");
                 self.announce(attempt.0, "Promoted", false, one_line(event));
             }
-            What::RolledBack { attempt } => {
+            What::RolledBack { attempt, .. } => {
                 self.end(*attempt, event.at, "rolled_back");
                 self.announce(attempt.0, "RolledBack", true, one_line(event));
             }

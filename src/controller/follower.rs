@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 
 use super::{
@@ -50,6 +50,7 @@ pub struct Follower {
     source: Option<(PathBuf, Repository)>,
     tip: Option<CommitId>,
     pipelines: Pipelines,
+    /// By the prefix of the branch and the environment, whichever file it is in: a branch has one runner here.
     posts: BTreeMap<(String, EnvironmentName), Sent>,
     tasks: JoinSet<()>,
     said: Vec<String>,
@@ -58,6 +59,7 @@ pub struct Follower {
 /// An environment that somebody stands at.
 struct Sent {
     orders: watch::Sender<Orders>,
+    task: AbortHandle,
     eyes: Arc<Eyes>,
     /// What its branch, and the good refs of those before it, were when it was looked at last.
     head: Option<String>,
@@ -134,17 +136,21 @@ impl Follower {
             }
         };
         self.glance.forget().await;
-        let tip = source.tip_of_source(&self.follow.branch).await?;
+        let (tip, host) = tip(&source, &self.follow.branch).await?;
         if self.tip.as_ref() != Some(&tip) {
             let tree = source.tree_of(&tip)?;
             self.pipelines.read(&source, &clone, &self.glance, &tree)?;
             self.tip = Some(tip);
         }
-        self.bring().await?;
+        let brought = match host {
+            None => self.bring().await,
+            Some(unreachable) => Err(unreachable.into()),
+        };
+        // A host that is away is no reason to leave what is under way alone: it goes on from what this clone has.
         if self.house.leads() {
-            self.send_out().await?;
+            self.send_out(brought.is_ok()).await?;
         }
-        Ok(())
+        brought
     }
 
     /// What all environments come to is brought in few questions, however many there are.
@@ -157,20 +163,22 @@ impl Follower {
         Ok(())
     }
 
-    /// Sends somebody to every environment, tells the news, and calls home who stands where nothing is.
-    async fn send_out(&mut self) -> Result<(), LookError> {
-        let known: Vec<(String, Known, bool)> =
-            self.pipelines.known().map(|(file, known, sound)| (file.clone(), known.clone(), sound)).collect();
+    /// Sends somebody to every environment, tells the news if there can be any, and calls home who stands where nothing
+    /// is.
+    async fn send_out(&mut self, has_news: bool) -> Result<(), LookError> {
+        let known: Vec<(Known, bool)> =
+            self.pipelines.known().map(|(_, known, sound)| (known.clone(), sound)).collect();
         let mut wanted = Vec::new();
-        for (file, known, sound) in known {
-            let tip = known.repository.tip_of_source(&known.pipeline.source.branch).await?;
+        for (known, sound) in known {
+            let (tip, _) = tip(&known.repository, &known.pipeline.source.branch).await?;
             let refs = self.glance.seen().await;
             for name in &known.environments {
-                let key = (file.clone(), name.clone());
+                let key = (known.pipeline.prefix.clone(), name.clone());
                 wanted.push(key.clone());
                 let signs = Signs::of(&known, name, &refs, &tip);
-                match self.posts.get_mut(&key) {
-                    Some(sent) => sent.tell(&known, sound, signs),
+                match self.posts.get_mut(&key).filter(|sent| !sent.task.is_finished()) {
+                    Some(sent) if has_news => sent.tell(&known, sound, signs),
+                    Some(_) => {}
                     None => {
                         let sent = self.send(&known, name, sound, signs);
                         self.posts.insert(key, sent);
@@ -178,7 +186,7 @@ impl Follower {
                 }
             }
         }
-        self.posts.retain(|key, _| wanted.contains(key));
+        self.posts.retain(|key, sent| wanted.contains(key) || sent.dismiss());
         self.house.metrics.environments(&self.follow.name, self.posts.len());
         Ok(())
     }
@@ -191,13 +199,14 @@ impl Follower {
             ledger: known.ledger.clone(),
             repository: known.repository.clone(),
             may_begin: sound,
+            dismissed: false,
             source_news: 0,
             head_news: 0,
         });
         let state_dir = self.home.join("targets").join(known.pipeline.name.as_str()).join(name.as_str());
         let post = Post::new(self.house.clone(), name.clone(), state_dir, receiver, eyes.clone(), place);
-        self.tasks.spawn(post.stand());
-        Sent { orders, eyes, head: signs.head, upstream: signs.upstream, tip: Some(signs.tip) }
+        let task = self.tasks.spawn(post.stand());
+        Sent { orders, task, eyes, head: signs.head, upstream: signs.upstream, tip: Some(signs.tip) }
     }
 
     /// Sees to it that what was written here reaches the origin.
@@ -234,13 +243,39 @@ impl Signs {
     }
 }
 
+/// The tip of the source branch; where the host cannot be asked, the one that was seen last, and why.
+async fn tip(
+    repository: &Repository,
+    branch: &str,
+) -> Result<(CommitId, Option<RepositoryError>), RepositoryError> {
+    match repository.tip_of_source(branch).await {
+        Ok(tip) => Ok((tip, None)),
+        Err(away @ RepositoryError::Unreachable { .. }) => match repository.resolve(branch) {
+            Ok(seen) => Ok((seen, Some(away))),
+            // A clone that was never filled has nothing to go on from.
+            Err(_) => Err(away),
+        },
+        Err(error) => Err(error),
+    }
+}
+
 impl Sent {
+    /// Sends it home when what is under way has ended. False: it has left.
+    fn dismiss(&self) -> bool {
+        self.orders.send_if_modified(|orders| {
+            orders.source_news += u64::from(!orders.dismissed);
+            !std::mem::replace(&mut orders.dismissed, true)
+        });
+        !self.task.is_finished()
+    }
+
     fn tell(&mut self, known: &Known, sound: bool, signs: Signs) {
         let source = self.tip.as_ref() != Some(&signs.tip) || self.upstream != signs.upstream;
         let wrote_it = |head: &String| self.eyes.wrote_it(head);
         let head = self.head != signs.head && !signs.head.as_ref().is_some_and(wrote_it);
         self.orders.send_if_modified(|orders| {
-            let file = !Arc::ptr_eq(&orders.pipeline, &known.pipeline) || orders.may_begin != sound;
+            let again = std::mem::take(&mut orders.dismissed);
+            let file = again || !Arc::ptr_eq(&orders.pipeline, &known.pipeline) || orders.may_begin != sound;
             (orders.pipeline, orders.ledger) = (known.pipeline.clone(), known.ledger.clone());
             (orders.repository, orders.may_begin) = (known.repository.clone(), sound);
             orders.source_news += u64::from(source || file);

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -13,7 +14,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::sync::{Semaphore, mpsc};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+};
 
 use super::{hook, house::House, lease::Standing};
 use crate::{
@@ -25,6 +34,14 @@ use crate::{
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bodies that are read at the same time.
 const BODIES_MAX: usize = 4;
+/// For how long a body may take: whoever stops in the middle must not keep others out.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
+/// For how long a connection may say nothing.
+const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// Connections that are open at the same time.
+const CONNECTIONS_MAX: usize = 256;
+/// After a connection could not be taken, as when there are no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Deliveries that are remembered, so that one that is sent again makes no work.
 const DELIVERIES_MAX: usize = 1_000;
 
@@ -61,6 +78,28 @@ impl Desk {
             .route("/metrics", get(metrics))
             .route("/hooks/{repository}", post(hooks))
             .with_state(self)
+    }
+}
+
+/// Answers for ever. `axum::serve` has no limits for those who connect and say nothing.
+pub async fn answer(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            // Whoever goes in the middle takes nothing along.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS_WITHIN)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(place);
+        });
     }
 }
 
@@ -112,8 +151,13 @@ async fn hooks(State(desk): State<Desk>, Path(name): Path<String>, headers: Head
     let Some((followed, nudge)) = inner.nudges.iter().find(|(followed, _)| followed.as_str() == name) else {
         return StatusCode::UNAUTHORIZED;
     };
-    let Ok(_turn) = inner.bodies.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE };
-    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else { return StatusCode::PAYLOAD_TOO_LARGE };
+    let Ok(turn) = inner.bodies.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE };
+    let body = match tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE,
+        Err(_) => return StatusCode::REQUEST_TIMEOUT,
+    };
+    drop(turn);
     let now = inner.house.clock.now().0 / 1_000;
     let metrics = &inner.house.metrics;
     if !hook::is_signed(&headers, &body, &inner.secrets(), now) {

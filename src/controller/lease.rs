@@ -239,7 +239,8 @@ impl Election {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Round::Theirs("somebody who writes all the time".to_owned()))
+        // Nobody has taken it: only the hold says when it is over.
+        Err(KubeError::Unreachable("others write the Lease all the time".to_owned()))
     }
 
     fn wrote(&mut self, lease: Lease, term: Term) -> Round {

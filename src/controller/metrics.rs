@@ -304,7 +304,48 @@ fn processor_seconds() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// The first column of the README's table, which is what people build their dashboards by.
+    fn documented() -> BTreeSet<String> {
+        let readme = include_str!("README.md");
+        let table = readme.split("## Metrics").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a table");
+        let columns = table.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+        columns.flat_map(|names| names.split(',')).map(|name| name.trim().trim_matches('`').to_owned()).collect()
+    }
+
+    /// What a page has: a counter's samples end in `_total`.
+    fn served(page: &str) -> BTreeSet<String> {
+        let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let named = types.filter_map(|line| line.split_once(' '));
+        named.map(|(name, kind)| format!("{name}{}", if kind == "counter" { "_total" } else { "" })).collect()
+    }
+
+    #[test]
+    fn the_readme_names_every_metric_and_no_other() {
+        let metrics = Metrics::new();
+        let pipeline = PipelineName::new("hub").expect("a name");
+        let at = metrics.place(&pipeline, &EnvironmentName::new("production").expect("a name"));
+        let follow: crate::commands::Follow = "deploy=https://git.example/deploy.git".parse().expect("it is right");
+        let repository = follow.name;
+        // A family without a series has no line on the page.
+        metrics.ended(&at, "promoted", Some(Span::seconds(2)));
+        metrics.went_back(&at, Span::seconds(2));
+        metrics.looked(&at, "good");
+        metrics.standing(&at, 1, false);
+        metrics.failed(&at);
+        metrics.leased(&at, "taken");
+        metrics.appended(&at, "written");
+        metrics.ran_git("push", Duration::from_secs(1), false);
+        metrics.asked_cluster("lease");
+        metrics.webhook("deploy", "accepted");
+        metrics.looked_at(&repository, 0);
+        metrics.environments(&repository, 1);
+        metrics.leads(true, 1);
+        assert_eq!(served(&metrics.page()), documented());
+    }
 
     #[test]
     fn environments_over_the_cap_share_a_series() {

@@ -105,20 +105,19 @@ pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), Serve
     let to_leader = candidate.start(&mut outside, nudges.clone(), resign.clone());
     let desk = http::Desk::new(house.clone(), args.hook_secret.clone(), nudges, to_leader);
     tracing::info!(%address, repositories = args.follow.len(), "serving");
-    let served = outside.spawn(async move {
-        // It ends with the program.
-        let _ = axum::serve(listener, desk.router()).await;
-    });
+    // It ends with the program.
+    let served = outside.spawn(http::answer(listener, desk.router()));
     let ended = until_the_end(args, &house, followers).await;
     served.abort();
-    if let Some(traces) = house.traces.clone() {
-        // It blocks: not on a thread that others need.
-        let _ = tokio::task::spawn_blocking(move || traces.flush()).await;
-    }
     if ended.is_ok() {
+        if let Some(traces) = house.traces.clone() {
+            // It blocks: not on a thread that others need.
+            let _ = tokio::task::spawn_blocking(move || traces.flush()).await;
+        }
         resign.cancel();
         while outside.join_next().await.is_some() {}
     } else {
+        // The next leader does not wait for us: nothing is worth staying for.
         outside.detach_all();
     }
     ended

@@ -31,7 +31,15 @@ pub struct File {
     /// As it was when it could be read last.
     pub good: Option<Known>,
     /// What is wrong with it as it is.
-    pub fault: Option<String>,
+    fault: Option<String>,
+    /// What it claims that another file has.
+    claim: Option<String>,
+}
+
+impl File {
+    fn wrong(&self) -> impl Iterator<Item = &String> {
+        self.fault.iter().chain(&self.claim)
+    }
 }
 
 /// A pipeline that can be carried on.
@@ -55,12 +63,12 @@ struct LedgerKey {
 impl Pipelines {
     /// The pipelines as far as they can be read, each with whether its file can be read as it is.
     pub fn known(&self) -> impl Iterator<Item = (&String, &Known, bool)> {
-        self.files.iter().filter_map(|(name, file)| Some((name, file.good.as_ref()?, file.fault.is_none())))
+        self.files.iter().filter_map(|(name, file)| Some((name, file.good.as_ref()?, file.wrong().next().is_none())))
     }
 
     /// What is wrong, a sentence each.
     pub fn faults(&self) -> Vec<String> {
-        self.files.values().filter_map(|file| file.fault.clone()).collect()
+        self.files.values().flat_map(File::wrong).cloned().collect()
     }
 
     /// Reads what has changed. One file that cannot be read says so and stops no other.
@@ -86,8 +94,8 @@ impl Pipelines {
             let read = self.one(&path, &bytes, clone, glance);
             let before = self.files.remove(&name).and_then(|file| file.good);
             let file = match read {
-                Ok(known) => File { blob, good: Some(known), fault: None },
-                Err(fault) => File { blob, good: before, fault: Some(fault) },
+                Ok(known) => File { blob, good: Some(known), fault: None, claim: None },
+                Err(fault) => File { blob, good: before, fault: Some(fault), claim: None },
             };
             self.files.insert(name, file);
         }
@@ -96,7 +104,7 @@ impl Pipelines {
     }
 
     fn one(&mut self, path: &str, bytes: &[u8], clone: &Path, glance: &Glance) -> Result<Known, String> {
-        let kinds = AllKinds::new();
+        let kinds = AllKinds::known();
         let pipeline = pipeline::parse(path, bytes, &kinds.kinds()).map_err(|refusal| refusal.render(false))?;
         let key = LedgerKey {
             prefix: pipeline.prefix.clone(),
@@ -128,7 +136,8 @@ impl Pipelines {
                     Some(other) => {
                         doubled.insert(format!(
                             "{FOLDER}/{name}: the branch `{}/{}` belongs to {FOLDER}/{other}; give one of the two \
-                             another name or `prefix`",
+                             environments another name, or one pipeline another `prefix` and its environments namespaces \
+                             of their own",
                             key.0, key.1
                         ));
                     }
@@ -138,9 +147,8 @@ impl Pipelines {
                     }
                 }
             }
-            if !doubled.is_empty() && file.fault.is_none() {
-                file.fault = Some(doubled.into_iter().collect::<Vec<_>>().join("; "));
-            }
+            // Found anew each time: the other file may have let it go.
+            file.claim = (!doubled.is_empty()).then(|| doubled.into_iter().collect::<Vec<_>>().join("; "));
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     rack::{self, Files, Outside, SocketsError, StepError},
     report,
     runner::{Goal, Outcome, Runner, RunnerError, Sockets},
-    targets::{Progress, Site},
+    targets::{Owner, Progress, Site},
 };
 
 /// Ends of pins, freezes and windows bring no news: the plan is made again at least so often.
@@ -42,6 +42,8 @@ pub struct Orders {
     pub repository: Repository,
     /// False while the pipeline file is broken: what is under way goes on, nothing new begins.
     pub may_begin: bool,
+    /// The environment is in no pipeline file any more: home, when what is under way has ended.
+    pub dismissed: bool,
     /// Grows with every change that may mean a new step: new commits, another pipeline file, news from upstream.
     pub source_news: u64,
     /// Grows when somebody else wrote to the environment's branch.
@@ -168,18 +170,19 @@ impl Post {
             return Ok(self.leave_it_to(&taken));
         }
         if opened.state.is_busy() {
-            return self.carry_on(orders, environment, &ledger, Goal::Ended { wait_for_people: true }).await;
+            return self.carry_on(orders, environment, &ledger, Goal::Ended { wait_for_people: true }, None).await;
         }
-        if self.orders.has_changed().is_err() {
+        if orders.dismissed || self.orders.has_changed().is_err() {
             return Ok(Rest::Dismissed);
         }
-        let sound = rack::unsound(&opened.state, &self.name).is_none();
+        let pause = opened.state.paused(self.house.clock.now()).map(|pause| pause.until);
+        let sound = rack::unsound(&opened.state, &self.name).is_none() && pause.is_none();
         if sound && orders.may_begin && self.begin(orders, environment, &ledger, &opened).await? {
             return Ok(Rest::No);
         }
         let goal = if opened.state.watches.is_empty() { Goal::Due } else { Goal::Watched };
         drop(opened);
-        self.carry_on(orders, environment, &ledger, goal).await
+        self.carry_on(orders, environment, &ledger, goal, pause).await
     }
 
     /// Somebody else acts here: a CI job, a person, another controller.
@@ -238,6 +241,7 @@ impl Post {
         environment: &Environment,
         ledger: &dyn Ledger,
         goal: Goal,
+        pause: Option<Stamp>,
     ) -> Result<Rest, Trouble> {
         let sockets = Outside::new(environment, self.site(orders))?;
         let stop = self.house.stop.child_token();
@@ -254,7 +258,7 @@ impl Post {
         let run = runner.run(goal, self.house.seizure());
         let (outcome, state) = match goal {
             // While people's users are only watched over, a new step may begin.
-            Goal::Watched => until_news(run, &mut self.orders.clone(), orders, &stop).await?,
+            Goal::Watched => until_news(run, &mut self.orders.clone(), orders, &stop, self.tried_again(pause)).await?,
             Goal::Ended { .. } | Goal::Due => run.await?,
         };
         self.eyes.stands(&state);
@@ -275,12 +279,24 @@ impl Post {
         let Some(traces) = self.house.traces.as_ref().filter(|_| !ended.is_empty()) else { return };
         let Ok(pages) = ledger.pages(&self.name, None, TRACED_PAGES_MAX).await else { return };
         let events: Vec<Event> = pages.into_iter().rev().flat_map(|page| page.events).collect();
+        let address = orders.repository.address();
         for attempt in ended {
             // Events before the first known start belong to attempts whose number is not known yet.
-            let spans = report::spans(&orders.pipeline.name, &self.name, &events, attempt);
+            let spans = report::spans(&orders.pipeline.name, &self.name, &events, attempt, &address);
             let key =
                 spans.first().map(|root| format!("{}/{}/{attempt}/{}", self.place.pipeline, self.name, root.from));
             traces.send(&key.unwrap_or_default(), &spans);
+        }
+    }
+
+    /// Comes back when automation has rested.
+    fn tried_again(&self, pause: Option<Stamp>) -> impl Future<Output = ()> + use<> {
+        let left = pause.map(|until| until.since(self.house.clock.now()).as_duration());
+        async move {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -293,6 +309,7 @@ impl Post {
     fn site(&self, orders: &Orders) -> Site {
         Site {
             environment: self.name.clone(),
+            owner: Owner { pipeline: orders.pipeline.name.to_string(), branch: orders.repository.branch(&self.name) },
             state_dir: self.state_dir.clone(),
             trees: Arc::new(Files(orders.repository.clone())),
             program: self.house.program.clone(),
@@ -307,11 +324,15 @@ async fn until_news<T>(
     orders: &mut watch::Receiver<Orders>,
     known: &Orders,
     stop: &CancellationToken,
+    again: impl Future<Output = ()>,
 ) -> T {
     let news = async {
         let is_news = |new: &Orders| new.source_news != known.source_news;
-        // Nobody gives orders any more: the environment is gone, and what is watched there with it.
-        let _ = orders.wait_for(is_news).await;
+        tokio::select! {
+            // Nobody gives orders any more: the environment is gone, and what is watched there with it.
+            _ = orders.wait_for(is_news) => {}
+            () = again => {}
+        }
         stop.cancel();
         std::future::pending::<()>().await
     };

@@ -2,10 +2,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Attempt, Ended, Foreign, GOODS_MAX, Good, OUTBOX_MAX, PROVEN_SOURCES_MAX, PROVEN_VERSIONS_MAX, Rollback,
-    RollbackLimits, State, Stuck, Tries, Watch,
+    RollbackLimits, State, Stuck, Tries, Watch, pause::rests_until,
 };
 use crate::model::{
-    Actor, AttemptId, Blame, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Portion, Quarantine,
+    Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Portion, Quarantine,
     Reading, Release, Stamp, Step, Urgency, What,
 };
 
@@ -51,10 +51,10 @@ impl State {
             What::ApplyFailed { attempt, why, blame } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.current() == Some(&Step::Deploy)) {
                     a.tries.failed(at, why);
-                    a.tries.hopeless = *blame == Blame::Release;
+                    a.tries.blame = *blame;
                 }
             }
-            What::Shifted { attempt, to } => {
+            What::Shifted { attempt, to, .. } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
                     a.acted = Some(at);
                     a.tries = Tries::default();
@@ -63,18 +63,18 @@ impl State {
             What::ShiftFailed { attempt, to, why, blame } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
                     a.tries.failed(at, why);
-                    a.tries.hopeless = *blame == Blame::Release;
+                    a.tries.blame = *blame;
                 }
             }
             What::Promoted { attempt } => self.promoted(at, commit, *attempt),
-            What::Settled { attempt } => self.settled(at, *attempt),
+            What::Settled { attempt, .. } => self.settled(at, *attempt),
             What::SettleFailed { attempt, why } => self.settle_failed(at, *attempt, why),
-            What::Refused { attempt, cause } => self.refused(at, *attempt, cause),
+            What::Refused { attempt, cause, paused_until } => self.refused(at, *attempt, cause, *paused_until),
             What::WatchEnded { attempt } => self.watch_ended(at, *attempt),
             What::RollbackBegan { attempt, cause, to, quarantine } => {
                 self.rollback_began(at, *attempt, cause, to.as_ref(), quarantine);
             }
-            What::Retreated { attempt } => {
+            What::Retreated { attempt, .. } => {
                 if let Some(r) = self.rollback_mut(*attempt) {
                     r.retreated = Some(at);
                     r.tries = Tries::default();
@@ -93,7 +93,7 @@ impl State {
                     r.tries = Tries::default();
                 }
             }
-            What::RolledBack { attempt } => self.rolled_back(at, *attempt),
+            What::RolledBack { attempt, paused_until } => self.rolled_back(at, *attempt, *paused_until),
             What::Stuck { attempt, at: place, live, advice } => self.got_stuck(at, *attempt, place, live, advice),
             What::LookedForDrift { tree, blind } => self.looked_for_drift(at, tree, blind.as_ref()),
             What::Drifted { tree, differences, count } => self.drifted(at, tree, differences, *count),
@@ -204,6 +204,7 @@ impl State {
             self.source_done = Some(plan.release.source.clone());
         }
         self.remember_proven(&plan.release);
+        self.pause = None;
         self.last = Some(Ended { attempt: id, at, ending: Ending::Promoted });
         self.notice(at, Urgency::Info, format!("promoted {}", plan.headline()));
     }
@@ -265,9 +266,13 @@ impl State {
         }
     }
 
-    fn refused(&mut self, at: Stamp, id: AttemptId, cause: &Cause) {
+    fn refused(&mut self, at: Stamp, id: AttemptId, cause: &Cause, paused_until: Option<Stamp>) {
         let Some(a) = self.attempt.take_if(|a| a.id == id && a.touched.is_none()) else { return };
-        self.notice(at, Urgency::Warning, format!("refused {}: {}", a.plan.headline(), cause.sentence()));
+        let (what, why) = (a.plan.headline(), cause.sentence());
+        self.notice(at, Urgency::Warning, format!("refused {what}: {why}{}", rests_until(paused_until)));
+        if let Some(until) = paused_until {
+            self.paused_after(at, id, cause, until);
+        }
         let ending = Ending::RolledBack { cause: cause.clone(), touched: false };
         self.last = Some(Ended { attempt: id, at, ending });
     }
@@ -289,11 +294,13 @@ impl State {
             watch.map(|i| self.watches.remove(i).plan)
         };
         let Some(plan) = plan else { return };
+        let pause = self.rest(&plan, cause);
         quarantine.iter().for_each(|q| self.add_quarantine(q));
         self.notice(at, Urgency::Alarm, format!("rolling back {}: {}", plan.headline(), cause.sentence()));
         let from = Some(plan.release.clone());
-        self.rollback =
-            Some(Rollback::new(id, cause.clone(), from, to.cloned(), None, at, RollbackLimits::of(&plan.limits)));
+        let limits = RollbackLimits::of(&plan.limits);
+        let rollback = Rollback::new(id, cause.clone(), from, to.cloned(), None, at, limits);
+        self.rollback = Some(Rollback { pause, ..rollback });
     }
 
     fn rollback_ordered(
@@ -329,13 +336,20 @@ impl State {
         }
     }
 
-    fn rolled_back(&mut self, at: Stamp, id: AttemptId) {
+    fn rolled_back(&mut self, at: Stamp, id: AttemptId, paused_until: Option<Stamp>) {
         let Some(r) = self.rollback.take_if(|r| r.attempt == id && r.retreated.is_some()) else { return };
-        // Going from a trial to an earlier release leaves what was live, too.
-        for left in [r.from, self.live.take()] {
+        // Going from a trial to an earlier release leaves what was live, too. Of what is not to blame, nothing is known.
+        let trial = r.from.filter(|_| r.cause.blames_the_change());
+        for left in [trial, self.live.take()] {
             self.condemn(left.as_ref(), r.to.as_ref());
         }
-        self.notice(at, Urgency::Warning, format!("rolled back {id} after {}", at.since(r.since)));
+        let after = at.since(r.since);
+        self.notice(at, Urgency::Warning, format!("rolled back {id} after {after}{}", rests_until(paused_until)));
+        match paused_until {
+            Some(until) => self.paused_after(at, id, &r.cause, until),
+            // The world took a release and what was before it: it is not to blame any more.
+            None => self.pause = None,
+        }
         self.watch_again(r.to.as_ref());
         self.live = r.to;
         self.foreign = None;
@@ -461,6 +475,7 @@ impl Rollback {
             widened: false,
             retreated: None,
             settled: false,
+            pause: None,
         }
     }
 }

@@ -345,6 +345,11 @@ impl State {
         self.ways_back.retain(|tree, _| kept.contains(tree) || way_back.as_ref() == Some(tree));
     }
 
+    /// Where the references of a release led when they were looked up first.
+    pub fn digests_of(&self, tree: &TreeId) -> BTreeMap<String, String> {
+        self.ways_back.get(tree).map(|way| way.digests.clone()).unwrap_or_default()
+    }
+
     pub(super) fn rehearsed(&mut self, at: Stamp, tree: &TreeId, rehearsal: &Rehearsal) {
         let way = self.ways_back.entry(tree.clone()).or_default();
         let before = std::mem::take(&mut way.obstacles);

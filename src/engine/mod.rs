@@ -3,6 +3,7 @@
 mod fold;
 mod guard;
 mod next;
+mod pause;
 mod policy;
 
 use std::{
@@ -15,13 +16,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     judge::GateLog,
     model::{
-        Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Freeze, GateName, Lease, Notice, Pin, Plan,
+        Actor, AttemptId, Blame, Cause, CommitId, ComponentName, Ending, Freeze, GateName, Lease, Notice, Pin, Plan,
         Quarantine, Release, Span, Stamp, Step, TreeId, Version,
     },
 };
 
 pub use guard::{DIFFERENCES_MAX, Drift, DriftLook, Known, MARKS_MAX, WayBack, drift_sentence};
 pub use next::{Next, Setup, Wait, next};
+pub use pause::{Pause, rests_until};
 pub use policy::{Holder, LeaseTaken};
 
 /// Where one environment stands.
@@ -46,6 +48,8 @@ pub struct State {
     pub pins: BTreeMap<ComponentName, Pin>,
     pub quarantines: Vec<Quarantine>,
     pub freeze: Option<Freeze>,
+    /// Automation rests: what it tried failed, and not through the release.
+    pub pause: Option<Pause>,
     pub lease: Option<Lease>,
     pub fence: u64,
     /// Every commit of the source branch up to here is done with.
@@ -112,9 +116,9 @@ pub struct Tries {
     pub failed: u32,
     pub last: Option<Stamp>,
     pub why: String,
-    /// The fault is the release's own: another try gives the same.
+    /// Whose fault the last one was.
     #[serde(default)]
-    pub hopeless: bool,
+    pub blame: Blame,
 }
 
 /// The way back under way.
@@ -133,6 +137,9 @@ pub struct Rollback {
     pub widened: bool,
     pub retreated: Option<Stamp>,
     pub settled: bool,
+    /// How long automation rests when it is over.
+    #[serde(default)]
+    pub pause: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,12 +3,13 @@ use std::collections::BTreeMap;
 use super::{
     Attempt, Rollback, State, Tries, Watch,
     guard::{self, Sound},
+    pause,
 };
 use crate::{
     judge::{self, Circumstances, GateLog},
     model::{
-        AttemptId, Cause, Effect, GateName, GateSpec, Guard, OnFail, Plan, Portion, Quarantine, Quarantined, Rule,
-        Span, Stamp, Step, Verdict, What, headline,
+        AttemptId, Blame, Cause, Effect, GateName, GateSpec, Guard, Limits, OnFail, Plan, Portion, Quarantine,
+        Quarantined, Rule, Span, Stamp, Step, Verdict, What, headline,
     },
 };
 
@@ -66,6 +67,7 @@ pub fn next(state: &State, now: Stamp, setup: Setup) -> Next {
         if let Some(watch) = state.watches.last() {
             look_on(state, watch, now, &mut next);
         }
+        pause::rest(state, now, &mut next);
         guard::stand(state, now, setup.guard, &mut next);
     }
     next
@@ -130,7 +132,8 @@ fn broken_off(attempt: &Attempt, now: Stamp, next: &mut Next) -> Option<Cause> {
         None => (attempt.started, limits.preflight),
     };
     if now >= since + after {
-        return Some(Cause::Deadline { after });
+        let blame = if attempt.tries.failed > 0 { attempt.tries.blame } else { Blame::Unknown };
+        return Some(Cause::Deadline { after, blame });
     }
     next.wake_at(since + after);
     overdue(&attempt.plan, &attempt.gates, attempt.extended, now, next)
@@ -179,7 +182,8 @@ fn overdue(
 
 fn undo(state: &State, attempt: &Attempt, cause: Cause, now: Stamp) -> What {
     if attempt.touched.is_none() {
-        return What::Refused { attempt: attempt.id, cause };
+        let paused_until = state.rest(&attempt.plan, &cause).map(|rest| now + rest);
+        return What::Refused { attempt: attempt.id, cause, paused_until };
     }
     back_from(state, attempt.id, &attempt.plan, cause, now)
 }
@@ -225,8 +229,8 @@ fn check(state: &State, attempt: &Attempt, gates: &[GateName], now: Stamp, setup
 
 fn deploy(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
     let limits = &attempt.plan.limits;
-    if attempt.tries.hopeless || attempt.tries.failed >= limits.deploy_tries.max(1) {
-        let cause = Cause::ApplyFailed { why: attempt.tries.why.clone() };
+    if attempt.tries.are_over(limits) {
+        let cause = Cause::ApplyFailed { why: attempt.tries.why.clone(), blame: attempt.tries.blame };
         return next.decisions.push(undo(state, attempt, cause, now));
     }
     if let Some(at) = pause(&attempt.tries, limits.rollback_pause, now) {
@@ -239,8 +243,8 @@ fn deploy(state: &State, attempt: &Attempt, now: Stamp, next: &mut Next) {
 fn shift(state: &State, attempt: &Attempt, to: &Portion, hold: Span, gates: &[GateName], now: Stamp, next: &mut Next) {
     let limits = &attempt.plan.limits;
     let Some(acted) = attempt.acted else {
-        if attempt.tries.hopeless || attempt.tries.failed >= limits.deploy_tries.max(1) {
-            let cause = Cause::ShiftFailed { why: attempt.tries.why.clone() };
+        if attempt.tries.are_over(limits) {
+            let cause = Cause::ShiftFailed { why: attempt.tries.why.clone(), blame: attempt.tries.blame };
             return next.decisions.push(undo(state, attempt, cause, now));
         }
         if let Some(at) = pause(&attempt.tries, limits.rollback_pause, now) {
@@ -296,6 +300,13 @@ fn settle(attempt: &Attempt, now: Stamp, next: &mut Next) {
         return next.wait("the next try to take down what was replaced", since, Some(at), "nobody");
     }
     next.effects.push(Effect::Settle { attempt: attempt.id, keep: Some(attempt.plan.release.clone()) });
+}
+
+impl Tries {
+    /// Another try would give the same, or there were enough.
+    fn are_over(&self, limits: &Limits) -> bool {
+        self.blame == Blame::Release || self.failed >= limits.deploy_tries.max(1)
+    }
 }
 
 /// When the next try may be made; nothing when it may be made now. A clock that went back must not hold up the way back.
@@ -441,7 +452,8 @@ fn go_back(state: &State, rollback: &Rollback, now: Stamp, next: &mut Next) {
         return retreat(state, rollback, now, next);
     }
     if rollback.settled {
-        return next.decisions.push(What::RolledBack { attempt: rollback.attempt });
+        let paused_until = rollback.pause.map(|rest| now + rest);
+        return next.decisions.push(What::RolledBack { attempt: rollback.attempt, paused_until });
     }
     if let Some(at) = pause(&rollback.tries, rollback.limits.pause, now) {
         return next.wait("the next try to take the bad release down", rollback.since, Some(at), "nobody");
@@ -466,7 +478,7 @@ fn retreat(state: &State, rollback: &Rollback, now: Stamp, next: &mut Next) {
     }
     // Without a release to leave there is nothing to take out of the traffic: the destination stands for itself.
     let Some(from) = rollback.from.clone().or_else(|| rollback.to.clone()) else {
-        return next.decisions.push(What::Retreated { attempt: rollback.attempt });
+        return next.decisions.push(What::Retreated { attempt: rollback.attempt, note: String::new() });
     };
     next.effects.push(Effect::Retreat { attempt: rollback.attempt, from, to: rollback.to.clone() });
 }

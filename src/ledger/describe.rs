@@ -1,6 +1,7 @@
 //! One plain line per event, for whoever reads the branch with `git log`.
 
 use crate::{
+    engine::rests_until,
     model::{Cause, Quarantine, Quarantined, Release, Saw, Stamp, What, headline},
     report,
 };
@@ -40,22 +41,26 @@ fn in_full(what: &What) -> String {
         What::StepPassed { attempt, step } => format!("{attempt} passed step {}", step + 1),
         What::Applied { attempt, note } => with_reason(format!("{attempt} is deployed"), Some(note)),
         What::ApplyFailed { attempt, why, .. } => format!("{attempt} could not be deployed: {why}"),
-        What::Shifted { attempt, to } => format!("{attempt} has {to} of the users"),
+        What::Shifted { attempt, to, note } => with_reason(format!("{attempt} has {to} of the users"), Some(note)),
         What::ShiftFailed { attempt, to, why, .. } => format!("{attempt} could not get {to} of the users: {why}"),
         What::Promoted { attempt } => format!("{attempt} is promoted and the last known good"),
-        What::Settled { attempt } => format!("{attempt}: what it replaced is gone"),
+        What::Settled { attempt, note } => with_reason(format!("{attempt}: what it replaced is gone"), Some(note)),
         What::SettleFailed { attempt, why } => format!("{attempt}: what it replaced could not be taken down: {why}"),
-        What::Refused { attempt, cause: why } => format!("{attempt} was refused, nothing was touched: {}", cause(why)),
+        What::Refused { attempt, cause: why, paused_until } => {
+            format!("{attempt} was refused, nothing was touched: {}{}", cause(why), rests_until(*paused_until))
+        }
         What::WatchEnded { attempt } => format!("{attempt}: the watch ended quietly"),
         What::RollbackBegan { attempt, cause: why, to, quarantine: _ } => {
             format!("{attempt} goes back to {}: {}", release(to.as_ref()), cause(why))
         }
-        What::Retreated { attempt } => format!("{attempt}: all users are back"),
+        What::Retreated { attempt, note } => with_reason(format!("{attempt}: all users are back"), Some(note)),
         What::RetreatFailed { attempt, why } => format!("{attempt} could not go back: {why}"),
         What::RollbackWidened { attempt, to } => {
             format!("{attempt} goes back as a whole, to {}", release(to.as_ref()))
         }
-        What::RolledBack { attempt } => format!("{attempt} is rolled back"),
+        What::RolledBack { attempt, paused_until } => {
+            format!("{attempt} is rolled back{}", rests_until(*paused_until))
+        }
         What::Stuck { attempt, at, live, advice } => {
             format!("{attempt} is stuck at {at}; live: {live}; advice: {advice}")
         }
@@ -119,9 +124,7 @@ fn saw(saw: &Saw) -> String {
 fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Gate { gate, why } => format!("gate {gate} failed: {why}"),
-        Cause::ApplyFailed { why } => format!("the deploy failed: {why}"),
-        Cause::ShiftFailed { why } => format!("moving users failed: {why}"),
-        Cause::Deadline { after } => format!("not done after {after}"),
+        Cause::ApplyFailed { .. } | Cause::ShiftFailed { .. } | Cause::Deadline { .. } => cause.sentence(),
         Cause::Investigated { after, gate, why } => format!("gate {gate} still bad after {after}: {why}"),
         Cause::Blind { after, gate, why } => format!("gate {gate} blind for {after}: {why}"),
         Cause::Ordered { reason } => reason.clone(),

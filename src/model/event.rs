@@ -98,6 +98,9 @@ pub enum What {
     Shifted {
         attempt: AttemptId,
         to: Portion,
+        /// What the target says of it, in a few words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
     },
     ShiftFailed {
         attempt: AttemptId,
@@ -113,6 +116,9 @@ pub enum What {
     /// What the promotion replaced is gone.
     Settled {
         attempt: AttemptId,
+        /// What the target says of it, in a few words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
     },
     SettleFailed {
         attempt: AttemptId,
@@ -122,6 +128,9 @@ pub enum What {
     Refused {
         attempt: AttemptId,
         cause: Cause,
+        /// Until then automation does not try again: the release is not to blame.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        paused_until: Option<Stamp>,
     },
     /// The watch is over and was quiet.
     WatchEnded {
@@ -137,6 +146,9 @@ pub enum What {
     },
     Retreated {
         attempt: AttemptId,
+        /// What the target says of it, in a few words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
     },
     RetreatFailed {
         attempt: AttemptId,
@@ -149,6 +161,9 @@ pub enum What {
     },
     RolledBack {
         attempt: AttemptId,
+        /// Until then automation does not try again: the release is not to blame.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        paused_until: Option<Stamp>,
     },
     Stuck {
         attempt: AttemptId,
@@ -206,13 +221,19 @@ pub enum Cause {
     },
     ApplyFailed {
         why: String,
+        #[serde(default)]
+        blame: Blame,
     },
     ShiftFailed {
         why: String,
+        #[serde(default)]
+        blame: Blame,
     },
-    /// The promotion's own deadline.
+    /// The promotion's own deadline. The world is to blame where it failed what was being tried.
     Deadline {
         after: Span,
+        #[serde(default)]
+        blame: Blame,
     },
     /// The time to investigate a bad sign is over.
     Investigated {
@@ -241,12 +262,10 @@ impl Cause {
     /// Whether the change itself is to blame, so that it must not come back by itself.
     pub fn blames_the_change(&self) -> bool {
         match self {
-            Cause::Gate { .. }
-            | Cause::ApplyFailed { .. }
-            | Cause::ShiftFailed { .. }
-            | Cause::Deadline { .. }
-            | Cause::Investigated { .. }
-            | Cause::Ordered { .. } => true,
+            Cause::ApplyFailed { blame, .. } | Cause::ShiftFailed { blame, .. } | Cause::Deadline { blame, .. } => {
+                *blame != Blame::World
+            }
+            Cause::Gate { .. } | Cause::Investigated { .. } | Cause::Ordered { .. } => true,
             Cause::Blind { .. } | Cause::Unseen { .. } => false,
         }
     }
@@ -267,9 +286,9 @@ impl Cause {
     pub fn sentence(&self) -> String {
         match self {
             Cause::Gate { gate, why } => format!("gate `{gate}` failed: {why}"),
-            Cause::ApplyFailed { why } => format!("deploy failed: {why}"),
-            Cause::ShiftFailed { why } => format!("moving users failed: {why}"),
-            Cause::Deadline { after } => format!("not done within its deadline of {after}"),
+            Cause::ApplyFailed { why, blame } => format!("deploy failed{}: {why}", blame.aside()),
+            Cause::ShiftFailed { why, blame } => format!("moving users failed{}: {why}", blame.aside()),
+            Cause::Deadline { after, blame } => format!("not done within its deadline of {after}{}", blame.aside()),
             Cause::Investigated { after, gate, why } => {
                 format!("gate `{gate}` has not recovered within {after}: {why}")
             }
@@ -290,6 +309,16 @@ pub enum Blame {
     Release,
     /// That of the world around it: the next try may succeed.
     World,
+}
+
+impl Blame {
+    /// What is said of a failure for which the release is not to blame.
+    fn aside(self) -> &'static str {
+        match self {
+            Blame::Unknown | Blame::Release => "",
+            Blame::World => ", and not through the release",
+        }
+    }
 }
 
 /// A wish to the world. Each gives exactly one event and may be done twice.

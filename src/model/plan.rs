@@ -321,6 +321,24 @@ pub struct Limits {
     pub deploy_tries: u32,
     /// How long a rolled-back version stays out.
     pub quarantine: Option<Span>,
+    /// How long automation waits before it tries again what failed, but not through the release: after the first such
+    /// failure, the second… The last one repeats.
+    #[serde(default = "pauses")]
+    pub pauses: Vec<Span>,
+}
+
+/// A node that restarts is back in minutes, a quota or a right takes a person's morning; and whoever mends it says
+/// `piton promote`, so that a longer wait costs little.
+fn pauses() -> Vec<Span> {
+    vec![Span::minutes(5), Span::minutes(15), Span::hours(1), Span::hours(4)]
+}
+
+impl Limits {
+    /// How long automation waits after so many failures in a row that were not the release's, this one not counted.
+    pub fn pause_after(&self, failures: u32) -> Span {
+        let nth = usize::try_from(failures).unwrap_or(usize::MAX);
+        self.pauses.get(nth).or(self.pauses.last()).copied().unwrap_or(Span(0))
+    }
 }
 
 impl Default for Limits {
@@ -335,6 +353,7 @@ impl Default for Limits {
             rollback_pause: Span::seconds(5),
             deploy_tries: 2,
             quarantine: Some(Span::hours(14 * 24)),
+            pauses: pauses(),
         }
     }
 }

@@ -178,7 +178,7 @@ fn limits(section: &Section<'_>) -> Limits {
     let faults = section.faults;
     let deploy = section.get("deploy").map(|node| Section::open::<forms::Deploy>(node, faults));
     let rollback = section.get("rollback").map(|node| Section::open::<forms::Rollback>(node, faults));
-    let rollback = rollback.as_ref();
+    let (deploy, rollback) = (deploy.as_ref(), rollback.as_ref());
     Limits {
         deadline: positive(section, "deadline", default.deadline),
         investigate: span(section, "investigate", default.investigate),
@@ -187,9 +187,23 @@ fn limits(section: &Section<'_>) -> Limits {
         rollback: rollback.map_or(default.rollback, |s| positive(s, "within", default.rollback)),
         rollback_tries: rollback.map_or(default.rollback_tries, |s| tries(s, default.rollback_tries)),
         rollback_pause: rollback.map_or(default.rollback_pause, |s| span(s, "pause", default.rollback_pause)),
-        deploy_tries: deploy.map_or(default.deploy_tries, |s| tries(&s, default.deploy_tries)),
+        deploy_tries: deploy.map_or(default.deploy_tries, |s| tries(s, default.deploy_tries)),
         quarantine: quarantine(section).unwrap_or(default.quarantine),
+        pauses: deploy.and_then(pauses).unwrap_or(default.pauses),
     }
+}
+
+/// How long automation rests after a failure that is not the release's.
+fn pauses(deploy: &Section<'_>) -> Option<Vec<Span>> {
+    let pauses: Vec<Span> = deploy.read("pauses")?;
+    let wrong = match pauses.iter().find(|pause| !(Span(1)..=SPAN_MAX).contains(pause)) {
+        Some(pause) => Some(format!("automation cannot rest for {pause}")),
+        None => pauses.is_empty().then(|| "automation would never rest".to_owned()),
+    };
+    if let (Some(why), Some(node)) = (wrong, deploy.get("pauses")) {
+        deploy.faults.add(node.fault(why).help("write durations of up to a year, such as `[5m, 15m, 1h]`"));
+    }
+    Some(pauses)
 }
 
 const TRIES_MAX: u32 = 100;

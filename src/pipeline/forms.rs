@@ -320,6 +320,10 @@ pub(super) struct Deploy {
     /// How often a failed deploy or weight change is tried before it counts as a failure. Default: 2.
     #[schemars(range(min = 1, max = 100))]
     tries: Option<u32>,
+    /// How long automation rests when it failed, but not through the release (the API server, a right, a quota, a node): after
+    /// the first time, the second… The last one repeats. `piton promote` tries at once. Default: `[5m, 15m, 1h, 4h]`.
+    #[schemars(length(min = 1))]
+    pauses: Option<Vec<Span>>,
 }
 
 /// How the way back is tried.

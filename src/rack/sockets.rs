@@ -88,7 +88,7 @@ pub struct AllKinds {
 }
 
 impl AllKinds {
-    pub fn new() -> AllKinds {
+    pub fn known() -> AllKinds {
         AllKinds {
             gates: gates::ALL.iter().map(|entry| entry.kind).collect(),
             targets: targets::ALL.iter().map(|entry| entry.kind).collect(),
@@ -144,6 +144,10 @@ impl Checkout for Files {
             }
         }
         .boxed()
+    }
+
+    fn knows(&self, tree: &TreeId) -> bool {
+        self.0.has_tree(tree)
     }
 
     fn tree_of(&self, commit: &CommitId) -> Option<TreeId> {

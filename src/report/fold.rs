@@ -39,11 +39,11 @@ impl Teller {
             What::ShiftFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("moving users failed: {why}")),
             What::SettleFailed { attempt, why } => self.trouble(*attempt, at, format!("taking down failed: {why}")),
             What::RetreatFailed { attempt, why } => self.trouble(*attempt, at, format!("going back failed: {why}")),
-            What::Shifted { attempt, to } => self.shifted(*attempt, at, to),
+            What::Shifted { attempt, to, .. } => self.shifted(*attempt, at, to),
             What::Promoted { attempt } => self.promoted(*attempt, at),
-            What::Settled { attempt } => self.settled(*attempt, at),
+            What::Settled { attempt, .. } => self.settled(*attempt, at),
             What::WatchEnded { attempt } => self.watch_ended(*attempt, at),
-            What::Refused { attempt, cause } => self.refused(*attempt, at, cause),
+            What::Refused { attempt, cause, paused_until } => self.refused(*attempt, at, cause, *paused_until),
             What::RollbackBegan { attempt, cause, quarantine, .. } => {
                 self.rollback_began(*attempt, at, cause);
                 self.keep_out(*attempt, quarantine);
@@ -54,12 +54,12 @@ impl Teller {
                     rollback.widened = true;
                 }
             }
-            What::Retreated { attempt } => {
+            What::Retreated { attempt, .. } => {
                 if let Some(rollback) = self.line(*attempt, at).and_then(|line| line.rollback.as_mut()) {
                     rollback.back = Some(at);
                 }
             }
-            What::RolledBack { attempt } => self.rolled_back(*attempt, at),
+            What::RolledBack { attempt, paused_until } => self.rolled_back(*attempt, at, *paused_until),
             What::Stuck { attempt, at: place, live, advice } => {
                 let ending = Ending::Stuck { at: place.clone(), live: live.clone(), advice: advice.clone() };
                 self.end(*attempt, at, ending);
@@ -120,6 +120,7 @@ impl Teller {
             steps: Vec::new(),
             gates: Vec::new(),
             rollback: None,
+            paused_until: None,
             kept_out: Vec::new(),
             troubles: Vec::new(),
             seen: event.at,
@@ -196,8 +197,9 @@ impl Teller {
         }
     }
 
-    fn refused(&mut self, id: AttemptId, at: Stamp, cause: &Cause) {
+    fn refused(&mut self, id: AttemptId, at: Stamp, cause: &Cause, paused_until: Option<Stamp>) {
         if let Some(line) = self.line(id, at) {
+            line.paused_until = paused_until;
             line.close_step(at, false);
         }
         self.end(id, at, Ending::RolledBack { cause: cause.clone(), touched: false });
@@ -230,7 +232,10 @@ impl Teller {
         }
     }
 
-    fn rolled_back(&mut self, id: AttemptId, at: Stamp) {
+    fn rolled_back(&mut self, id: AttemptId, at: Stamp, paused_until: Option<Stamp>) {
+        if let Some(line) = self.line(id, at) {
+            line.paused_until = paused_until;
+        }
         let cause = self.line(id, at).and_then(|line| line.rollback.as_ref()).map(|rollback| rollback.cause.clone());
         let cause = cause.unwrap_or(Cause::Ordered { reason: "before this history begins".to_owned() });
         self.end(id, at, Ending::RolledBack { cause, touched: true });
@@ -353,15 +358,15 @@ fn attempt_of(what: &What) -> Option<AttemptId> {
         | What::Shifted { attempt, .. }
         | What::ShiftFailed { attempt, .. }
         | What::Promoted { attempt }
-        | What::Settled { attempt }
+        | What::Settled { attempt, .. }
         | What::SettleFailed { attempt, .. }
         | What::Refused { attempt, .. }
         | What::WatchEnded { attempt }
         | What::RollbackBegan { attempt, .. }
-        | What::Retreated { attempt }
+        | What::Retreated { attempt, .. }
         | What::RetreatFailed { attempt, .. }
         | What::RollbackWidened { attempt, .. }
-        | What::RolledBack { attempt }
+        | What::RolledBack { attempt, .. }
         | What::WayBackWaived { attempt, .. }
         | What::Stuck { attempt, .. } => Some(*attempt),
         What::Pinned { .. }

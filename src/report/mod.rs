@@ -14,8 +14,8 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::model::{
-    Actor, Arm, AttemptId, Bump, Cause, CommitId, Counts, Ending, EnvironmentName, GateName, Plan, Quarantined, Span,
-    Stamp, Verdict,
+    Actor, Arm, AttemptId, Blame, Bump, Cause, CommitId, Counts, Ending, EnvironmentName, GateName, Plan, Quarantined,
+    Span, Stamp, Verdict,
 };
 
 pub use fold::story;
@@ -61,6 +61,8 @@ pub struct AttemptLine {
     pub steps: Vec<StepLine>,
     pub gates: Vec<GateLine>,
     pub rollback: Option<RollbackLine>,
+    /// Automation rests until then: the release is not to blame.
+    pub paused_until: Option<Stamp>,
     /// What its rollback keeps out from then on.
     pub kept_out: Vec<Quarantined>,
     /// Tries that failed.
@@ -153,6 +155,14 @@ impl Outcome {
     }
 }
 
+/// What stopped it, and that it was not the release where that is so.
+fn whose(what: &str, blame: Blame) -> String {
+    match blame {
+        Blame::Unknown | Blame::Release => what.to_owned(),
+        Blame::World => format!("{what}, not the release"),
+    }
+}
+
 impl Mark {
     pub fn name(self) -> &'static str {
         match self {
@@ -208,9 +218,9 @@ impl AttemptLine {
     pub fn caught_by(&self) -> Option<String> {
         Some(match self.cause()? {
             Cause::Gate { gate, .. } | Cause::Investigated { gate, .. } | Cause::Blind { gate, .. } => gate.to_string(),
-            Cause::ApplyFailed { .. } => "deploy".to_owned(),
-            Cause::ShiftFailed { .. } => "moving users".to_owned(),
-            Cause::Deadline { .. } => "deadline".to_owned(),
+            Cause::ApplyFailed { blame, .. } => whose("deploy", *blame),
+            Cause::ShiftFailed { blame, .. } => whose("moving users", *blame),
+            Cause::Deadline { blame, .. } => whose("deadline", *blame),
             Cause::Ordered { .. } => "a person".to_owned(),
             Cause::Unseen { .. } => "nobody could look".to_owned(),
         })

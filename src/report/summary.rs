@@ -1,4 +1,5 @@
 use super::{AttemptLine, Outcome, Story, fold::kept_out, row, sparkline};
+use crate::engine::rests_until;
 
 /// What GitHub takes as the summary of one step.
 pub const SUMMARY_BYTES_MAX: usize = 1024 * 1024;
@@ -46,6 +47,9 @@ fn attempt_page(attempt: &AttemptLine) -> String {
     if let Some(cause) = attempt.cause() {
         page += &format!("> {} {}\n\n", text(&attempt.id.to_string()), text(&cause.headline()));
         page += &said_below(&cause.sentence());
+    }
+    if let Some(until) = attempt.paused_until {
+        page += &format!("Not the release's doing, so it is not kept out{}.\n\n", text(&rests_until(Some(until))));
     }
     if !attempt.kept_out.is_empty() {
         let names: Vec<String> = attempt.kept_out.iter().map(|what| text(&kept_out(what))).collect();

@@ -117,7 +117,7 @@ fn goes_well(teller: &mut Teller, id: u64) {
     teller.says(What::StepPassed { attempt, step: 0 });
     teller.after(4).says(What::Applied { attempt, note: "up".to_owned() });
     for (step, share) in [(2, "10%"), (3, "100%")] {
-        teller.after(1).says(What::Shifted { attempt, to: all(share) });
+        teller.after(1).says(What::Shifted { attempt, to: all(share), note: String::new() });
         for n in 0..3 {
             teller.after(5).reads(id, "front", good()).reads(id, "errors", counts(step * 200 + 100 * n, 1));
         }
@@ -127,7 +127,7 @@ fn goes_well(teller: &mut Teller, id: u64) {
         teller.after(5).reads(id, "front", good()).reads(id, "errors", counts(1_000 + 100 * n, 1));
     }
     teller.says(What::Promoted { attempt });
-    teller.after(1).says(What::Settled { attempt });
+    teller.after(1).says(What::Settled { attempt, note: String::new() });
 }
 
 /// One that fails at its canary share, and is rolled back.
@@ -141,7 +141,11 @@ fn goes_badly(teller: &mut Teller, id: u64) {
         blame: crate::model::Blame::World,
     });
     teller.after(3).says(What::Applied { attempt, note: "up".to_owned() });
-    teller.after(1).says(What::Shifted { attempt, to: Portion::Share("10%".parse().expect("a share")) });
+    teller.after(1).says(What::Shifted {
+        attempt,
+        to: Portion::Share("10%".parse().expect("a share")),
+        note: String::new(),
+    });
     teller.reads(id, "front", good()).reads(id, "errors", counts(0, 0));
     teller.after(5).reads(id, "front", Saw::Blind("no route <to> host".to_owned())).reads(id, "errors", counts(20, 3));
     teller.after(5).reads(id, "front", good()).reads(id, "errors", counts(60, 21));
@@ -159,8 +163,11 @@ fn goes_badly(teller: &mut Teller, id: u64) {
         }],
     });
     teller.now = teller.now + Span(80);
-    teller.says(What::Retreated { attempt }).after(2).says(What::Settled { attempt });
-    teller.says(What::RolledBack { attempt });
+    teller
+        .says(What::Retreated { attempt, note: String::new() })
+        .after(2)
+        .says(What::Settled { attempt, note: String::new() });
+    teller.says(What::RolledBack { attempt, paused_until: None });
 }
 
 fn both() -> Teller {
@@ -195,7 +202,10 @@ fn a_fault_found_in_the_watch_belongs_to_its_attempt() {
     let cause = Cause::Gate { gate: name("front"), why: "502".to_owned() };
     teller.says(What::RollbackBegan { attempt, cause, to: None, quarantine: Vec::new() });
     assert_eq!(teller.story().attempts[0].outcome(), Outcome::UnderWay);
-    teller.after(1).says(What::Retreated { attempt }).says(What::RolledBack { attempt });
+    teller
+        .after(1)
+        .says(What::Retreated { attempt, note: String::new() })
+        .says(What::RolledBack { attempt, paused_until: None });
     let line = &teller.story().attempts[0];
     assert_eq!((line.outcome(), line.place()), (Outcome::RolledBack, "watch"));
     assert!(line.promoted.is_some());
@@ -209,7 +219,10 @@ fn a_rollback_by_hand_is_an_attempt_of_its_own_when_nothing_is_under_way() {
         What::RollbackOrdered { to: None, scope: None, quarantine: Vec::new(), reason: "users complain".to_owned() };
     teller.after(60).says(ordered);
     let attempt = AttemptId(2);
-    teller.after(1).says(What::Retreated { attempt }).says(What::RolledBack { attempt });
+    teller
+        .after(1)
+        .says(What::Retreated { attempt, note: String::new() })
+        .says(What::RolledBack { attempt, paused_until: None });
     let story = teller.story();
     assert_eq!(story.attempts.len(), 2);
     assert_eq!(
@@ -290,7 +303,7 @@ fn hostile_words_stay_words() {
     teller.says(What::Started { plan: plan('1', "1.0.0", "1.1.0") });
     teller.after(1).reads(1, "front", Saw::Bad(hostile.to_owned()));
     let cause = Cause::Gate { gate: name("front"), why: hostile.to_owned() };
-    teller.says(What::Refused { attempt: AttemptId(1), cause });
+    teller.says(What::Refused { attempt: AttemptId(1), cause, paused_until: None });
     let story = teller.story();
     let pages = [
         svg::gates(&story.attempts[0]),

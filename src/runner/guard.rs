@@ -1,6 +1,8 @@
 //! Standing guard: looks for drift and rehearsals of the way back. They change nothing, need no lease, and what they find
 //! out again and again is written once.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::{BoxFuture, Either, FutureExt, select};
 
 use super::{
@@ -38,9 +40,10 @@ pub async fn differences(
     environment: &EnvironmentName,
     clock: &dyn Clock,
     release: &Release,
+    digests: &BTreeMap<String, String>,
 ) -> Result<Vec<Difference>, String> {
     let hands = Hands { environment: environment.clone(), sockets, clock };
-    match hands.look_for_drift(release.clone()).await {
+    match hands.look_for_drift(release.clone(), digests.clone()).await {
         Found::Drift(found) => found,
         Found::Rehearsal(_) => Err("nobody looked".to_owned()),
     }
@@ -48,10 +51,10 @@ pub async fn differences(
 
 impl<'a> Hands<'a> {
     /// One look at whether live is as the release says.
-    pub(super) fn look_for_drift(self, release: Release) -> BoxFuture<'a, Found> {
+    pub(super) fn look_for_drift(self, release: Release, digests: BTreeMap<String, String>) -> BoxFuture<'a, Found> {
         async move {
             let until = self.clock.now() + LOOK_PATIENCE;
-            let look = seen(&self, &release).boxed();
+            let look = seen(&self, &release, &digests).boxed();
             Found::Drift(match select(look, wait_until(self.clock, until)).await {
                 Either::Left((found, _)) => found,
                 Either::Right(_) => Err(format!("no answer within {LOOK_PATIENCE}")),
@@ -80,8 +83,12 @@ impl<'a> Hands<'a> {
 }
 
 /// What the target sees, and what the services say of themselves through the gates that stand guard.
-async fn seen(hands: &Hands<'_>, release: &Release) -> Result<Vec<Difference>, String> {
-    let found = hands.sockets.target().drift(release).await;
+async fn seen(
+    hands: &Hands<'_>,
+    release: &Release,
+    digests: &BTreeMap<String, String>,
+) -> Result<Vec<Difference>, String> {
+    let found = hands.sockets.target().drift(release, digests).await;
     let mut differences = found.map_err(|error| sentence(&error))?;
     for (name, spec) in hands.sockets.guard_gates() {
         differences.extend(said(hands, release, name, spec).await?);
@@ -102,7 +109,7 @@ async fn said(
         environment: hands.environment.clone(),
         candidate: release.clone(),
         stable: None,
-        facts: hands.facts(release).await,
+        facts: hands.facts(release, spec.timeout).await,
         timeout: spec.timeout,
     };
     match gate.look(&scene).await {

@@ -93,21 +93,21 @@ impl<'a> Hands<'a> {
 
     async fn shift(&self, attempt: AttemptId, release: Release, to: Portion, fence: u64) -> What {
         match self.perform(Act::Shift { release, to: to.clone() }, fence).await {
-            Ok(_) => What::Shifted { attempt, to },
+            Ok(done) => What::Shifted { attempt, to, note: done.note },
             Err(error) => What::ShiftFailed { attempt, to, blame: blame(&error), why: sentence(&error) },
         }
     }
 
     async fn retreat(&self, attempt: AttemptId, from: Release, to: Option<Release>, fence: u64) -> What {
         match self.perform(Act::Retreat { from, to }, fence).await {
-            Ok(_) => What::Retreated { attempt },
+            Ok(done) => What::Retreated { attempt, note: done.note },
             Err(error) => What::RetreatFailed { attempt, why: sentence(&error) },
         }
     }
 
     async fn settle(&self, attempt: AttemptId, keep: Option<Release>, fence: u64) -> What {
         match self.perform(Act::Settle { keep }, fence).await {
-            Ok(_) => What::Settled { attempt },
+            Ok(done) => What::Settled { attempt, note: done.note },
             Err(error) => What::SettleFailed { attempt, why: sentence(&error) },
         }
     }
@@ -140,7 +140,7 @@ impl<'a> Hands<'a> {
     }
 
     async fn scene(&self, plan: &Plan, spec: &GateSpec, attempt: AttemptId) -> Scene {
-        let mut facts = self.facts(&plan.release).await;
+        let mut facts = self.facts(&plan.release, spec.timeout).await;
         facts.insert("attempt".to_owned(), attempt.0.to_string());
         Scene {
             environment: self.environment.clone(),
@@ -151,12 +151,14 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// What the target says of itself, and what the release is.
-    pub(super) async fn facts(&self, release: &Release) -> BTreeMap<String, String> {
-        let mut facts: BTreeMap<String, String> = match self.sockets.target().live().await {
-            Ok(live) => live.facts,
+    /// What the target says of itself, if it does so within the time of a look, and what the release is.
+    pub(super) async fn facts(&self, release: &Release, within: Span) -> BTreeMap<String, String> {
+        let until = self.clock.now() + within;
+        let live = select(self.sockets.target().live(), wait_until(self.clock, until)).await;
+        let mut facts: BTreeMap<String, String> = match live {
+            Either::Left((Ok(live), _)) => live.facts,
             // The gate then says which fact it misses.
-            Err(_) => BTreeMap::new(),
+            Either::Left((Err(_), _)) | Either::Right(_) => BTreeMap::new(),
         };
         facts.insert("environment".to_owned(), self.environment.to_string());
         for (component, version) in &release.versions {
@@ -237,4 +239,57 @@ pub fn sentence(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clients::clock::SystemClock,
+        targets::{Live, Sights},
+    };
+
+    /// A target that never answers.
+    struct Mute;
+
+    impl Target for Mute {
+        fn perform<'a>(&'a self, _: &'a Act, _: u64) -> BoxFuture<'a, Result<Done, TargetError>> {
+            std::future::pending().boxed()
+        }
+
+        fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
+            std::future::pending().boxed()
+        }
+
+        fn sights(&self) -> Sights {
+            Sights::default()
+        }
+    }
+
+    impl Sockets for Mute {
+        fn target(&self) -> &dyn Target {
+            self
+        }
+
+        fn gate(&self, _: &GateSpec) -> Result<Box<dyn Gate>, String> {
+            Err("there is none".to_owned())
+        }
+
+        fn channels(&self) -> &[Box<dyn Channel>] {
+            &[]
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gate_looks_although_the_target_says_nothing() {
+        let id = "a".repeat(40);
+        let release = Release {
+            tree: id.parse().expect("a tree"),
+            source: id.parse().expect("a commit"),
+            versions: [("web".parse().expect("a name"), "1".parse().expect("a version"))].into(),
+        };
+        let hands = Hands { environment: "staging".parse().expect("a name"), sockets: &Mute, clock: &SystemClock };
+        let facts = hands.facts(&release, Span(20)).await;
+        assert_eq!(facts.into_keys().collect::<Vec<_>>(), ["environment", "version.web"]);
+    }
 }

@@ -276,7 +276,8 @@ impl<'a> Runner<'a> {
                 }
                 Effect::LookForDrift { release } => {
                     let errand = Errand::Drift(release.tree.clone());
-                    work.stand_guard(errand, || self.hands().look_for_drift(release.clone()));
+                    let digests = belief.state.digests_of(&release.tree);
+                    work.stand_guard(errand, || self.hands().look_for_drift(release.clone(), digests));
                 }
                 Effect::Rehearse { release } => {
                     let errand = Errand::Rehearsal(release.tree.clone());

@@ -1,5 +1,5 @@
 use crate::{
-    engine::State,
+    engine::{State, rests_until},
     ledger::{Durability, GoodRef, Opened, Page},
     model::{CommitId, Event, TreeId, What, headline},
     report,
@@ -117,21 +117,21 @@ fn line(after: &State, what: &What) -> String {
         What::StepPassed { attempt, step } => format!("{attempt}: step {} passed", step + 1),
         What::Applied { attempt, .. } => format!("{attempt}: deployed"),
         What::ApplyFailed { attempt, why, .. } => format!("{attempt}: deploy failed: {why}"),
-        What::Shifted { attempt, to } => format!("{attempt}: {to} of the users moved"),
+        What::Shifted { attempt, to, .. } => format!("{attempt}: {to} of the users moved"),
         What::ShiftFailed { attempt, to, why, .. } => format!("{attempt}: moving {to} of the users failed: {why}"),
         What::Promoted { attempt } => match after.good.as_ref().filter(|good| good.attempt == *attempt) {
             Some(good) => format!("{attempt}: promoted, {} is known good", good.release.tree.short()),
             None => format!("{attempt}: promoted"),
         },
-        What::Settled { attempt } => format!("{attempt}: settled"),
+        What::Settled { attempt, .. } => format!("{attempt}: settled"),
         What::SettleFailed { attempt, why } => format!("{attempt}: settling failed: {why}"),
-        What::Refused { attempt, cause } => format!("{attempt}: refused, {}", cause.sentence()),
+        What::Refused { attempt, cause, .. } => format!("{attempt}: refused, {}", cause.sentence()),
         What::WatchEnded { attempt } => format!("{attempt}: watch over"),
         What::RollbackBegan { attempt, cause, .. } => format!("{attempt}: rolling back, {}", cause.sentence()),
-        What::Retreated { attempt } => format!("{attempt}: all users are back"),
+        What::Retreated { attempt, .. } => format!("{attempt}: all users are back"),
         What::RetreatFailed { attempt, why } => format!("{attempt}: going back failed: {why}"),
         What::RollbackWidened { attempt, .. } => format!("{attempt}: going back to the whole known-good release"),
-        What::RolledBack { attempt } => format!("{attempt}: rolled back"),
+        What::RolledBack { attempt, paused_until } => format!("{attempt}: rolled back{}", rests_until(*paused_until)),
         What::Stuck { attempt, at, .. } => format!("{attempt}: stuck {at}"),
         What::LookedForDrift { .. }
         | What::Drifted { .. }

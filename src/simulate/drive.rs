@@ -231,6 +231,7 @@ impl Drive {
             Deed::Promote => return self.begin_runner(false, true),
             Deed::Mend
             | Deed::Unreachable(_)
+            | Deed::FailDeploys(_)
             | Deed::Blind
             | Deed::See
             | Deed::Sicken(_)
@@ -310,7 +311,7 @@ impl Drive {
         let events = inner.pages.iter().flat_map(|page| &page.events);
         let ended = |what: &What| match what {
             What::Promoted { attempt } => Some(format!("{attempt} promoted")),
-            What::RolledBack { attempt } => Some(format!("{attempt} rolled back")),
+            What::RolledBack { attempt, .. } => Some(format!("{attempt} rolled back")),
             What::Refused { attempt, .. } => Some(format!("{attempt} refused")),
             What::Stuck { attempt, .. } => Some(format!("{attempt} stuck")),
             _ => None,
@@ -326,7 +327,7 @@ impl Drive {
 async fn live_as_runner(world: Arc<World>, story: Arc<Story>, me: Holder, goal: Goal, again: Due) -> Pause {
     let Due::Runner { seize, once } = again else { return None };
     if !seize {
-        people::start(world.clone(), story, me.clone()).await;
+        people::start(world.clone(), story, me.clone(), once).await;
     }
     let (ledger, sockets) = (SimLedger(world.clone()), SimSockets::new(world.clone()));
     let runner = Runner {

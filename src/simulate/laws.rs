@@ -4,8 +4,8 @@ use crate::{
     engine::{Attempt, State},
     ledger::Page,
     model::{
-        AttemptId, CommitId, Event, GateName, GateSpec, Lease, OnFail, Quarantined, Reading, Release, Rule, Saw, Span,
-        Stamp, Step, TreeId, What,
+        AttemptId, Cause, CommitId, Event, GateName, GateSpec, Lease, OnFail, Quarantined, Reading, Release, Rule, Saw,
+        Span, Stamp, Step, TreeId, What,
     },
     targets::Act,
 };
@@ -21,6 +21,8 @@ pub(super) struct Laws {
     /// Somebody looks for drift and tries the way back.
     pub guarded: bool,
     shift_landed: u64,
+    /// Releases of which the target said that they are to blame.
+    at_fault: BTreeSet<TreeId>,
     step: Watched,
     tries: (Place, u32),
 }
@@ -70,6 +72,10 @@ impl Laws {
         let newest = self.fence_landed;
         self.holds(fence >= newest, || format!("an act of fence {fence} landed after one of {newest}"));
         self.fence_landed = newest.max(fence);
+    }
+
+    pub fn is_at_fault(&mut self, tree: &TreeId) {
+        self.at_fault.insert(tree.clone());
     }
 
     pub fn shift_landed(&mut self, tick: u64) {
@@ -131,11 +137,16 @@ impl Laws {
                 let there = all.is_some_and(|a| users.get(&a.plan.release.tree) == Some(&10_000));
                 self.holds(there, || format!("{attempt} was promoted while users are on {users:?}"));
             }
+            What::RollbackBegan { attempt, cause, quarantine, .. } if !quarantine.is_empty() => {
+                self.innocence(state, *attempt, cause);
+            }
             What::RollbackBegan { cause, quarantine, .. } => {
                 let kept = !cause.blames_the_change() || !quarantine.is_empty();
                 self.holds(kept, || format!("a rollback blames the change and keeps nothing out: {cause:?}"));
             }
             What::Started { .. } => {
+                let rests = state.paused(event.at).is_some() && event.by.as_str().starts_with("runner-");
+                self.holds(!rests, || "automation tried again while it was to rest".to_owned());
                 let idle = !state.is_busy();
                 self.holds(idle, || "a promotion started while another was under way".to_owned());
             }
@@ -237,6 +248,22 @@ impl Laws {
         let proven = state.ways_back.get(&release.tree).and_then(|way| way.proven);
         let holds = proven.is_some_and(|at| at >= attempt.started) || attempt.way_back_waived.is_some();
         self.holds(holds, || format!("{} went on without a proven way back to {}", attempt.id, release.tree));
+    }
+
+    /// A version is kept out only for what it did itself: what the world could not do says nothing about it.
+    fn innocence(&mut self, state: &State, id: AttemptId, cause: &Cause) {
+        let Some(attempt) = state.attempt.as_ref().filter(|a| a.id == id) else { return };
+        let failed = match cause {
+            Cause::ApplyFailed { .. } | Cause::ShiftFailed { .. } => true,
+            Cause::Deadline { .. } => attempt.tries.failed > 0,
+            Cause::Blind { .. } | Cause::Unseen { .. } => {
+                return self.breach(|| format!("{id} is kept out although nobody saw anything bad: {cause:?}"));
+            }
+            Cause::Gate { .. } | Cause::Investigated { .. } | Cause::Ordered { .. } => false,
+        };
+        let tree = &attempt.plan.release.tree;
+        let innocent = failed && !self.at_fault.contains(tree);
+        self.holds(!innocent, || format!("{id} is kept out for the world's fault: {cause:?}"));
     }
 
     /// What is missing before the gate may count as passed.

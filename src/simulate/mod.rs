@@ -18,7 +18,7 @@ pub use world::{Faults, Nature, World};
 
 use crate::{
     ledger::Page,
-    model::{Stamp, What},
+    model::{Blame, Stamp, What},
     targets::Act,
 };
 
@@ -54,10 +54,11 @@ pub enum Mutation {
     RollbacksWithoutQuarantine,
     PagesWithTheOldTree,
     ClockThatRunsAhead,
+    PagesThatBlameNobody,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 9] = [
+    pub const ALL: [Mutation; 10] = [
         Mutation::LedgerWithoutRaces,
         Mutation::TargetWithoutFence,
         Mutation::ShiftThatStopsHalfWay,
@@ -67,6 +68,7 @@ impl Mutation {
         Mutation::RollbacksWithoutQuarantine,
         Mutation::PagesWithTheOldTree,
         Mutation::ClockThatRunsAhead,
+        Mutation::PagesThatBlameNobody,
     ];
 
     fn spoil(self, page: &mut Page) {
@@ -77,6 +79,14 @@ impl Mutation {
                 for event in &mut page.events {
                     if let What::RollbackBegan { quarantine, .. } = &mut event.what {
                         quarantine.clear();
+                    }
+                }
+            }
+            // Whose fault it was is lost on the way: the release is taken for the culprit.
+            Mutation::PagesThatBlameNobody => {
+                for event in &mut page.events {
+                    if let What::ApplyFailed { blame, .. } | What::ShiftFailed { blame, .. } = &mut event.what {
+                        *blame = Blame::Unknown;
                     }
                 }
             }

@@ -36,12 +36,14 @@ pub(super) async fn say(world: Arc<World>, say: impl Fn(&State, Stamp) -> Vec<Wh
 }
 
 /// Starts the next promotion when there is one to start.
-pub(super) async fn start(world: Arc<World>, story: Arc<Story>, me: Holder) {
+pub(super) async fn start(world: Arc<World>, story: Arc<Story>, me: Holder, by_hand: bool) {
     let plan = |state: &State, now: Stamp| {
-        let n = story::candidate(state, story.natures.len(), now);
+        let rests = state.paused(now).is_some() && !by_hand;
+        let n = story::candidate(state, story.natures.len(), now).filter(|_| !rests);
         n.map(|n| What::Started { plan: Arc::new(story.plan(n, state)) }).into_iter().collect()
     };
-    say(world, plan, me.actor).await;
+    let by = if by_hand { Actor::new("bob").expect("an actor") } else { me.actor };
+    say(world, plan, by).await;
 }
 
 /// The facts that a deed stands for.
@@ -88,7 +90,13 @@ fn fact(deed: Deed, state: &State, now: Stamp, by: &Actor) -> Option<What> {
             Some(What::DriftEnded { how })
         }
         Deed::EditByHand | Deed::UndoByHand | Deed::LoseImages(_) | Deed::FindImages => None,
-        Deed::Promote | Deed::Mend | Deed::Unreachable(_) | Deed::Blind | Deed::See | Deed::Sicken(_) => None,
+        Deed::Promote
+        | Deed::Mend
+        | Deed::Unreachable(_)
+        | Deed::FailDeploys(_)
+        | Deed::Blind
+        | Deed::See
+        | Deed::Sicken(_) => None,
     }
 }
 

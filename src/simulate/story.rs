@@ -67,6 +67,8 @@ pub enum Deed {
     Mend,
     /// Nobody can be brought back to the release of this number from then on.
     Unreachable(usize),
+    /// So many deploys fail from then on, through no fault of the release.
+    FailDeploys(u32),
     /// A gate sees nothing from then on, until it sees again.
     Blind,
     See,
@@ -268,6 +270,7 @@ fn limits() -> Limits {
         rollback_pause: Span::seconds(5),
         deploy_tries: 2,
         quarantine: None,
+        pauses: vec![Span::minutes(2), Span::minutes(5)],
     }
 }
 

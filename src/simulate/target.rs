@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::{BoxFuture, FutureExt};
 
@@ -43,7 +43,11 @@ impl Target for SimTarget {
         .boxed()
     }
 
-    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+    fn drift<'a>(
+        &'a self,
+        release: &'a Release,
+        _digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
         async move {
             self.0.breathe().await;
             if self.0.roll(|faults| faults.look_hangs) {
@@ -144,6 +148,7 @@ impl Inner {
         match act {
             Act::Apply { release } => {
                 if self.natures.get(&release.tree) == Some(&Nature::NeverUp) {
+                    self.laws.is_at_fault(&release.tree);
                     return Err(TargetError::Release("it does not start".to_owned()));
                 }
                 use_up(&mut self.faults.applies_fail)

@@ -188,6 +188,7 @@ impl Inner {
             Deed::Unreachable(n) => {
                 self.faults.unreachable.insert(super::story::tree(n));
             }
+            Deed::FailDeploys(tries) => self.faults.applies_fail = tries,
             Deed::Blind => {
                 self.faults.blind_gates.insert(GateName::new("front").expect("a gate's name"));
             }

@@ -6,6 +6,7 @@ mod compare;
 pub mod gitops;
 pub mod helm;
 pub mod kubernetes;
+mod owner;
 pub mod process;
 mod progress;
 mod template;
@@ -14,7 +15,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-pub use self::progress::Progress;
+pub use self::{owner::Owner, progress::Progress};
 pub use crate::model::{Difference, Rehearsal, SourcePlace};
 use crate::{
     model::{CommitId, ComponentName, EnvironmentName, Portion, Release, Stamp, TreeId, Version},
@@ -34,8 +35,13 @@ pub trait Target: Send + Sync {
         Sights::default()
     }
 
-    /// Compares what is live with the release that should be: every difference, by name. An empty list is a promise.
-    fn drift<'a>(&'a self, _release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+    /// Compares what is live with the release that should be: every difference, by name. An empty list is a promise. The digests
+    /// say where the release's references led when they were looked up first, as far as that is known.
+    fn drift<'a>(
+        &'a self,
+        _release: &'a Release,
+        _digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
         Box::pin(async { Err(unsupported("see drift")) })
     }
 
@@ -121,6 +127,8 @@ fn sentence(error: &TargetError) -> String {
 #[derive(Clone)]
 pub struct Site {
     pub environment: EnvironmentName,
+    /// Whose the environment is, as it is written on what is kept outside.
+    pub owner: Owner,
     /// A private folder of this environment on this machine, outside any work tree; made when first needed.
     pub state_dir: std::path::PathBuf,
     pub trees: Arc<dyn Checkout>,
@@ -150,6 +158,11 @@ pub trait Checkout: Send + Sync {
         _seen: Option<&'a CommitId>,
     ) -> BoxFuture<'a, Result<Option<CommitId>, TargetError>> {
         Box::pin(async { Err(unsupported("publish a release on a branch")) })
+    }
+
+    /// Whether the repository has this tree. One that cannot be asked may have it.
+    fn knows(&self, _tree: &TreeId) -> bool {
+        true
     }
 
     /// The tree of a commit, where it is known here.

@@ -49,6 +49,7 @@ async fn target(world: &World, dir: &Path) -> KubernetesTarget {
     let files = [1, 2, 3].map(|number| (release(number).tree, text(world, number)));
     let site = Site {
         environment: "production".parse().expect("a name"),
+        owner: piton::targets::Owner { pipeline: "shop".into(), branch: "piton/production".into() },
         state_dir: dir.join("state"),
         trees: Arc::new(Files(files.into())),
         program: "/nowhere".into(),

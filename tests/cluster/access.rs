@@ -42,6 +42,19 @@ pub fn write_kubeconfig(folder: &Path, url: &str, name: &str, token: &str) -> io
     Ok(path)
 }
 
+/// Whether the API server has written its certificate with its authority, and the key, to the end; what is missing otherwise.
+pub fn whole(certificates: &Path) -> Result<(), String> {
+    let ends = |file: &str, what: &str| {
+        fs::read_to_string(certificates.join(file)).map_or(0, |text| text.matches(what).count())
+    };
+    let (chain, key) =
+        (ends("apiserver.crt", "-----END CERTIFICATE-----\n"), ends("apiserver.key", "PRIVATE KEY-----\n"));
+    match (chain, key) {
+        (2.., 2) => Ok(()),
+        _ => Err(format!("the API server has written {chain} of 2 certificates and {key} of 2 lines around its key")),
+    }
+}
+
 const KUBECONFIG: &str = r#"apiVersion: v1
 kind: Config
 clusters:

@@ -250,22 +250,26 @@ async fn connect(kubeconfig: &Path) -> piton::clients::kube::Cluster {
 
 /// Waits until the API server is ready, or says which program fell.
 async fn answering(plane: &mut Plane, kubeconfig: &Path) -> objects::Objects {
-    let authority = plane.folder().join("certs/apiserver.crt");
-    let certificate = || authority.is_file().then_some(());
-    waiting::until("the API server's certificate", LONGEST, || async { certificate() }).await.unwrap_or_else(|why| {
-        panic!("{why}\n{}", plane.logs());
-    });
-    let objects = objects::Objects::new(connect(kubeconfig).await);
+    let certificates = plane.folder().join("certs");
     let ready = waiting::until("the API server is ready", LONGEST, || {
-        let (fallen, objects) = (plane.fallen(), &objects);
+        let (fallen, certificates) = (plane.fallen(), &certificates);
         async move {
             match fallen {
                 Some(fallen) => Ok(Err(fallen)),
-                None => objects.ready().await.map(Ok),
+                None => looked_into(certificates, kubeconfig).await.map(Ok),
             }
         }
     });
     let ended = ready.await.and_then(|ready| ready);
-    ended.unwrap_or_else(|why| panic!("{why}\n{}", plane.logs()));
-    objects
+    ended.unwrap_or_else(|why| panic!("{why}\n{}", plane.logs()))
+}
+
+/// A connection is made anew at every look: it keeps the authority that it has read.
+async fn looked_into(certificates: &Path, kubeconfig: &Path) -> Result<objects::Objects, String> {
+    access::whole(certificates)?;
+    let place = Place { kubeconfig: Some(kubeconfig.to_owned()), context: None };
+    let connection = piton::clients::kube::Cluster::connect(&place).await.map_err(|error| error.to_string())?;
+    let objects = objects::Objects::new(connection);
+    objects.ready().await?;
+    Ok(objects)
 }

@@ -17,6 +17,16 @@ fn a_node_that_is_lost_in_the_middle_is_named_and_the_way_back_stays_open() {
     let lost = pods.iter().filter(is_canary).map(node).find(|node| !stable.contains(node));
     let lost = lost.expect("three nodes and two stable pods: one node is the canary's alone");
     world.cluster.kubelet().lose_node(&lost);
+    let ready = |pod: &serde_json::Value| {
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.filter(|one| one["type"] == "Ready").any(|one| one["status"] == "True")
+    };
+    let given_up = || async {
+        let pods = world.cluster.list("pods", &world.namespace, "").await;
+        pods.iter().filter(|pod| node(pod) == lost).all(|pod| !ready(pod))
+    };
+    world.block_on(world.cluster.wait_until("the control plane to give the node up", given_up));
+    world.may_go_on();
     running.until_said("does not answer");
     world.sandbox.piton(&["rollback", "production", "--reason", "a bad node"]).ends(0).says("rolled back");
     running.wait();

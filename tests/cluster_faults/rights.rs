@@ -1,6 +1,8 @@
 //! Who we are and what we may do, and that it ends in the middle.
 
-use crate::world::{CANARY, World};
+use std::path::PathBuf;
+
+use crate::world::{CANARY, World, impatient};
 
 /// Everything that a promotion of this pipeline does.
 const RIGHTS: &str = r#"[
@@ -17,15 +19,13 @@ const RIGHTS: &str = r#"[
   {nonResourceURLs: ["*"], verbs: [get]}
 ]"#;
 
-/// The canary of a pipeline that gives up soon.
-fn impatient() -> String {
-    CANARY.replace("bake", "deploy: { tries: 2 }\n    rollback: { within: 20s, tries: 2 }\n    bake")
-}
-
-fn with_rights(world: &World, user: &str, environments: &str) {
+/// Production is deployed by somebody with these rights and no more; the kubeconfig.
+fn with_rights(world: &World, user: &str, environments: &str) -> PathBuf {
     let kubeconfig = world.block_on(world.cluster.user(user, RIGHTS));
     world.write_pipeline(&kubeconfig, environments);
     world.sandbox.commit("another user");
+    world.sandbox.piton(&["promote", "production"]).ends(0);
+    kubeconfig
 }
 
 /// What `deploy/kubernetes/target.yaml` gives, and nothing else, takes a release up and back through a canary.
@@ -60,43 +60,51 @@ fn the_rights_of_the_manifest_are_enough() {
 #[test]
 fn rights_that_are_withdrawn_in_the_middle_are_named_and_the_promotion_goes_on_with_them() {
     let world = World::new(CANARY);
-    with_rights(&world, "withdrawn", CANARY);
-    world.sandbox.piton(&["promote", "production"]);
+    let kubeconfig = with_rights(&world, "withdrawn", CANARY);
     let mut running = world.in_the_middle_of("1.1.0");
     world.block_on(world.cluster.user("withdrawn", "[]"));
+    world.until_refused(&kubeconfig, 403);
+    world.may_go_on();
     running.until_said("forbidden");
     world.block_on(world.cluster.user("withdrawn", RIGHTS));
-    running.wait().ends(0);
+    running.wait().ends(0).says("promoted");
     world.settles_on("1.1.0");
     world.keeps_the_laws();
 }
 
+/// How the last words end: what is missing, and what a person can do.
+const WITHOUT_RIGHTS: &str = "cannot get resource \"namespaces\" in API group \"\" in the namespace \"kube-system\" \
+    (give piton's account this right, or it cannot go on); mend that and say `piton rollback`";
+const WITHOUT_TOKEN: &str = "cannot tell which cluster this is, so nothing was done: Unauthorized (the credentials are \
+    not valid, or not any more); mend that and say `piton rollback`";
+
 #[test]
 fn rights_that_stay_away_leave_it_stuck_with_a_sentence_and_the_way_back_open() {
-    let world =
-        World::new(&CANARY.replace("bake", "deploy: { tries: 2 }\n    rollback: { within: 20s, tries: 2 }\n    bake"));
-    with_rights(&world, "forsaken", &impatient());
-    world.sandbox.piton(&["promote", "production"]);
+    let world = World::new(&impatient());
+    let kubeconfig = with_rights(&world, "forsaken", &impatient());
     let running = world.in_the_middle_of("1.1.0");
     world.block_on(world.cluster.user("forsaken", "[]"));
-    let ran = running.wait().ends(5);
-    assert!(format!("{ran}").contains("forbidden"), "{ran}");
+    world.until_refused(&kubeconfig, 403);
+    world.may_go_on();
+    running.wait().ends(5).says("going back failed").says(WITHOUT_RIGHTS);
     world.block_on(world.cluster.user("forsaken", RIGHTS));
-    world.sandbox.piton(&["rollback", "production", "--reason", "the rights are back"]).ends(0);
+    world.sandbox.piton(&["rollback", "production", "--reason", "the rights are back"]).ends(0).says("rolled back");
     world.settles_on("1.0.0");
+    world.keeps_the_laws();
 }
 
 #[test]
 fn a_token_that_ends_in_the_middle_is_named_and_a_fresh_one_goes_on() {
     let world = World::new(&impatient());
-    with_rights(&world, "expiring", &impatient());
-    world.sandbox.piton(&["promote", "production"]);
+    let kubeconfig = with_rights(&world, "expiring", &impatient());
     let running = world.in_the_middle_of("1.1.0");
-    // The account goes, and every token with it.
+    // The account goes, and every token with it, for an API server that keeps a good one in mind not at once.
     world.block_on(world.cluster.kubectl(&["--namespace=test-users", "delete", "serviceaccount", "expiring"]));
-    let ran = running.wait();
-    assert!(ran.code.is_some_and(|code| code != 0), "{ran}");
+    world.until_refused(&kubeconfig, 401);
+    world.may_go_on();
+    running.wait().ends(5).says("going back failed").says(WITHOUT_TOKEN);
     world.block_on(world.cluster.user("expiring", RIGHTS));
-    world.sandbox.piton(&["rollback", "production", "--reason", "nobody knows"]).ends(0);
+    world.sandbox.piton(&["rollback", "production", "--reason", "nobody knows"]).ends(0).says("rolled back");
     world.settles_on("1.0.0");
+    world.keeps_the_laws();
 }

@@ -17,6 +17,7 @@ fn a_server_that_is_killed_in_the_middle_of_a_canary_holds_it_up_and_no_more() {
     let before = world.door.in_vain();
     until("some requests in vain", || (world.door.in_vain() > before + 3).then_some(()));
     world.block_on(world.cluster.restart_apiserver());
+    world.may_go_on();
     running.wait().ends(0).says("promoted");
     world.settles_on("1.1.0");
     world.keeps_the_laws();
@@ -46,6 +47,7 @@ fn a_server_that_answers_nothing_for_a_while_is_waited_for() {
     let before = world.door.asked().len();
     until("a request that nobody answers", || (world.door.asked().len() > before).then_some(()));
     world.cluster.resume();
+    world.may_go_on();
     running.wait().ends(0);
     world.settles_on("1.1.0");
     world.keeps_the_laws();
@@ -100,6 +102,7 @@ fn a_watch_that_falls_silent_does_not_hold_a_rollout_up() {
     world.door.silence(true);
     let running = world.in_the_middle_of("1.1.0");
     world.door.heal();
+    world.may_go_on();
     running.wait().ends(0);
     world.settles_on("1.1.0");
     world.keeps_the_laws();
@@ -148,6 +151,7 @@ fn a_runner_and_the_server_that_die_together_are_survived() {
     running.signal(nix::sys::signal::Signal::SIGKILL);
     running.wait();
     world.block_on(world.cluster.restart_apiserver());
+    world.may_go_on();
     tick_to_the_end(&world);
     world.settles_on("1.1.0");
     world.keeps_the_laws();

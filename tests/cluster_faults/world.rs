@@ -2,11 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
-use piton::model::{AttemptId, Event, Portion, Share, Span, Stamp, Step, What};
+use piton::{
+    clients::kube::{self, Place},
+    model::{AttemptId, Event, Portion, Share, Span, Stamp, Step, What},
+};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -19,16 +23,22 @@ use crate::{
 
 /// Pods of the workload.
 pub const REPLICAS: usize = 2;
-/// How long the middle of a canary lasts: long enough for a fault to be made in it.
+/// How long half of the users stay on the canary at least.
 pub const HOLD: Span = Span::seconds(3);
 
-/// Half of the users for three seconds, then all.
+/// Half of the users for three seconds, or longer while the gate is kept from looking, then all.
 pub const CANARY: &str = "
   production:
     gates: { during: [looks] }
     canary: [{ share: 50%, hold: 3s }, { share: 100%, hold: 0s }]
     bake: 300ms
 ";
+
+/// The same where it is given up soon.
+pub fn impatient() -> String {
+    let tries = "deploy: { tries: 2 }\n    rollback: { within: 20s, tries: 2, pause: 500ms }\n    bake";
+    CANARY.replace("bake", tries)
+}
 
 /// All users at once, then three seconds under gates.
 pub const ROLLING: &str = "
@@ -98,6 +108,7 @@ impl World {
             .replace("@IDENTITY@", &identity)
             .replace("@KUBECONFIG@", &kubeconfig.display().to_string())
             .replace("@NAMESPACE@", &self.namespace)
+            .replace("@BLINDFOLD@", &self.blindfold().display().to_string())
             .replace("@CANARY@", if self.splits { TRACK } else { "" })
             .replace("@ENVIRONMENTS@", environments.trim_matches('\n'));
         self.sandbox.write("pipelines/shop.yaml", text);
@@ -114,12 +125,38 @@ impl World {
         self.sandbox.start(&["promote", "production"])
     }
 
-    /// A promotion that has half of the users on the canary.
+    /// A promotion that has half of the users on the canary, and stays there until it may go on, however long a fault takes
+    /// to be made.
     pub fn in_the_middle_of(&self, version: &str) -> Running {
+        fs::write(self.blindfold(), "").expect("room on the disk");
         self.bump(version);
         let mut running = self.promote();
-        running.until_said(if self.splits { "→ 50%" } else { "→ 100%" });
+        running.until_said("→ 50%");
         running
+    }
+
+    /// The middle may be over.
+    pub fn may_go_on(&self) {
+        fs::remove_file(self.blindfold()).expect("it is in the middle");
+    }
+
+    /// While this file is there the gate sees nothing, which neither passes nor fails.
+    fn blindfold(&self) -> PathBuf {
+        self.sandbox.path("blindfold")
+    }
+
+    /// Waits until the API server really refuses the bearer of this kubeconfig with this code.
+    pub fn until_refused(&self, kubeconfig: &Path, code: u16) {
+        let place = Place { kubeconfig: Some(kubeconfig.to_owned()), context: None };
+        let look = async || {
+            let bearer = kube::Cluster::connect(&place).await.map_err(|error| error.to_string())?;
+            match bearer.identity().await {
+                Err(error) if error.code() == Some(code) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        let what = format!("the API server to answer {code}");
+        self.block_on(self.cluster.wait_until(&what, look));
     }
 
     // ---- what is there
@@ -188,7 +225,7 @@ impl World {
                     let is_half = |step: &Step| matches!(step, Step::Shift { to, .. } if *to == half);
                     places.extend(plan.steps.iter().position(is_half).map(|place| (begun, place)));
                 }
-                What::Shifted { attempt, to } if to == half => {
+                What::Shifted { attempt, to, .. } if to == half => {
                     moved.entry(attempt).or_insert(at);
                 }
                 What::StepPassed { attempt, step } if places.get(&attempt) == Some(&step) => {
@@ -220,7 +257,7 @@ pub fn tick_to_the_end(world: &World) -> Ran {
             let status = world.status();
             (status["attempt"].is_null() && status["rollback"].is_null()).then_some(())
         },
-        || String::new(),
+        String::new,
     );
     last.expect("it was run")
 }
@@ -237,7 +274,7 @@ components:
   web: { file: deploy/web.yaml, path: "spec.template.spec.containers[name=web].image", part: tag }
 
 gates:
-  looks: { command: { run: ["true"] }, every: 200ms }
+  looks: { command: { run: [sh, -c, "test ! -e '@BLINDFOLD@' || exit 75"] }, every: 200ms }
 
 defaults:
   deadline: 10m

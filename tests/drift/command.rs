@@ -20,7 +20,7 @@ environments:
         rehearse: [sh, deploy.sh, rehearse]
         timeout: 20s
     bake: 50ms
-    blind: 300ms
+    blind: 3s
     way_back: { every: 24h }
 "#;
 
@@ -118,7 +118,7 @@ fn a_look_that_fails_is_no_drift_and_refuses_only_after_its_time() {
     sandbox.piton(&["tick"]).ends(0);
     assert!(sandbox.status("production")["drift"].is_null());
     sandbox.bump("web", "1.1.0");
-    let refused = sandbox.piton(&["promote", "production", "--wait", "--json"]).ends(4).reason("refused").json();
+    let refused = sandbox.piton(&["promote", "production", "--wait", "--json"]).ends(75).reason("paused").json();
     assert!(refused["cause"].as_str().expect("a cause").contains("whether live is as deployed"), "{refused}");
     assert_eq!(sandbox.status("production")["quarantines"], json!([]));
     fs::remove_file(world(&sandbox, "blind")).expect("it is there");
@@ -153,7 +153,7 @@ fn a_registry_that_is_down_is_no_obstacle_but_not_a_proof_either() {
     let sandbox = sandbox();
     fs::write(world(&sandbox, "registry-down"), "").expect("room on the disk");
     sandbox.bump("web", "1.1.0");
-    let refused = sandbox.piton(&["promote", "production", "--wait", "--json"]).ends(4).reason("refused").json();
+    let refused = sandbox.piton(&["promote", "production", "--wait", "--json"]).ends(75).reason("paused").json();
     assert!(refused["cause"].as_str().expect("a cause").contains("whether there is a way back"), "{refused}");
     fs::remove_file(world(&sandbox, "registry-down")).expect("it is there");
     sandbox.piton(&["promote", "production"]).ends(0);

@@ -1,5 +1,7 @@
 //! On a real control plane: hand edits by name, manager and time; roll-outs that stopped half way; the way back.
 
+use std::time::{Duration, Instant};
+
 use piton::clients::kube::Place;
 use serde_json::{Value, json};
 
@@ -24,16 +26,21 @@ impl World {
 
     /// With more objects beside the Deployment `web`.
     async fn with(more: impl Fn(&str) -> String) -> World {
+        World::made(more, |registry| registry.push("hub", "1.0.0"), "").await
+    }
+
+    /// With this in the registry, and these lines more in the pipeline.
+    async fn made(more: impl Fn(&str) -> String, fill: impl Fn(&Registry), lines: &str) -> World {
         let cluster = Cluster::shared().await;
         let namespace = cluster.namespace("drift").await;
         let registry = Registry::start();
-        registry.push("hub", "1.0.0");
+        fill(&registry);
         let place = Place { kubeconfig: Some(cluster.kubeconfig().to_path_buf()), context: None };
         let connected = piton::clients::kube::Cluster::connect(&place).await.expect("a connection");
         let identity = connected.identity().await.expect("an identity");
         let sandbox = Sandbox::empty();
         let kubeconfig = cluster.kubeconfig().display().to_string();
-        sandbox.write("pipelines/sandbox.yaml", pipeline(&identity, &kubeconfig, &namespace));
+        sandbox.write("pipelines/sandbox.yaml", pipeline(&identity, &kubeconfig, &namespace) + lines);
         sandbox.write("k8s/web.yaml", deployment(&registry.address(), "1.0.0") + &more(&namespace));
         sandbox.commit("the first release");
         let world = World { cluster, namespace, sandbox, registry };
@@ -233,4 +240,64 @@ async fn an_image_that_is_gone_or_moved_is_told_before_it_is_the_only_way_back()
     world.registry.push("hub", "1.0.0");
     world.piton(&["promote", "production", "--wait"]).ends(0).says("promoted");
     assert!(world.registry.tokens_given() > 0, "the registry asks for tokens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_led_elsewhere_when_it_was_looked_up_is_drift_of_every_pod() {
+    // The nodes have what the tag led to before it was moved.
+    let world = World::made(|_| String::new(), |registry| registry.push_other("hub", "1.0.0"), "").await;
+    let found = world.differences(3);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let image = format!("{}/hub:1.0.0", world.registry.address());
+    assert_eq!(found[0]["field"], format!("image {image} of container web"));
+    assert!(found[0]["live"].as_str().expect("a text").ends_with(" in 2"), "{found:#?}");
+    assert!(found[0]["wanted"].as_str().expect("a text").starts_with("sha256:"), "{found:#?}");
+}
+
+/// Waits until this is the last that the ledger says of drift, whoever found it out.
+async fn until_written(world: &World, event: &str, look: impl Fn()) {
+    let written = || async {
+        look();
+        let trailers = "--format=%(trailers:key=Piton-Event,valueonly,unfold)";
+        let log = world.sandbox.git_in(&world.sandbox.origin(), &["log", "--reverse", trailers, "piton/production"]);
+        let ends = |line: &&str| line.contains(r#""event":"drifted""#) || line.contains(r#""event":"drift_ended""#);
+        let last = log.lines().rfind(ends).unwrap_or_default().to_owned();
+        if last.contains(&format!(r#""event":"{event}""#)) { Ok(()) } else { Err(last) }
+    };
+    world.cluster.wait_until(&format!("the ledger to say `{event}`"), written).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_edit_is_found_by_whoever_stands_guard_within_its_interval() {
+    let lines = "    drift: { every: 2s }\n";
+    let world = World::made(|_| String::new(), |registry| registry.push("hub", "1.0.0"), lines).await;
+    let asked = Instant::now();
+    assert_eq!(world.differences(0), [] as [Value; 0]);
+    let one_look = asked.elapsed();
+
+    let state = world.sandbox.path("controller").display().to_string();
+    let follow = format!("shop={}", world.sandbox.origin().display());
+    let words = ["serve", "--listen", "127.0.0.1:0", "--state-dir", &state, "--follow", &follow, "--no-lease"];
+    let mut controller = world.sandbox.start(&words);
+    tokio::task::block_in_place(|| controller.until_said("serving on http://127.0.0.1:"));
+    world.kubectl(&["scale", "deployment/web", "--replicas=3"]).await;
+    until_written(&world, "drifted", || ()).await;
+    world.kubectl(&["scale", "deployment/web", "--replicas=2"]).await;
+    until_written(&world, "drift_ended", || ()).await;
+    let edited = Instant::now();
+    world.kubectl(&["scale", "deployment/web", "--replicas=4"]).await;
+    until_written(&world, "drifted", || ()).await;
+    let found = edited.elapsed();
+    println!(
+        "measured: found {:.1} s after the edit; one look by hand: {:.1} s",
+        found.as_secs_f64(),
+        one_look.as_secs_f64()
+    );
+    assert!(found < Duration::from_secs(2) + 5 * one_look, "{found:?} with looks of {one_look:?}");
+    controller.signal(nix::sys::signal::Signal::SIGTERM);
+    tokio::task::block_in_place(|| controller.wait()).ends(0);
+
+    // A schedule finds what ends, too.
+    world.kubectl(&["scale", "deployment/web", "--replicas=2"]).await;
+    until_written(&world, "drift_ended", || drop(world.piton(&["tick"]))).await;
 }

@@ -50,7 +50,7 @@ impl Registry {
     }
 
     pub fn push(&self, repository: &str, tag: &str) {
-        self.put(repository, tag, digest(&format!("{repository}:{tag}")));
+        self.put(repository, tag, digest(&format!("{}/{repository}:{tag}", self.address())));
     }
 
     /// Another image under the same tag.
@@ -85,9 +85,10 @@ impl Drop for Registry {
     }
 }
 
+/// As the nodes of the test's cluster name the image of this reference.
 fn digest(text: &str) -> String {
     let hash = git2::Oid::hash_object(git2::ObjectType::Blob, text.as_bytes()).expect("a hash").to_string();
-    format!("sha256:{}", hash.chars().chain(hash.chars()).take(64).collect::<String>())
+    format!("sha256:{hash}{}", "0".repeat(24))
 }
 
 impl Shelf {
@@ -132,7 +133,7 @@ async fn references_lead_to_digests_or_nowhere_or_nobody_knows() {
     let at = registry.address();
     let logins = Logins::default();
     let ask = async |text: String| text.parse::<Reference>().expect("a reference").look_up(&logins).await;
-    let pushed = digest("team/hub:1.0.0");
+    let pushed = digest(&format!("{at}/team/hub:1.0.0"));
     let by_tag = ask(format!("{at}/team/hub:1.0.0")).await.expect("it answers");
     assert_eq!(by_tag, Found::Digest(pushed.clone()));
     let by_digest = ask(format!("{at}/team/hub@{pushed}")).await.expect("it answers");

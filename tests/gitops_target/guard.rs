@@ -1,5 +1,7 @@
 //! What somebody changed beside piton is named, and the way back is tried.
 
+use std::collections::BTreeMap;
+
 use piton::{model::Release, targets::Target};
 
 use crate::world::{BRANCH, Kind, World, shift};
@@ -28,7 +30,7 @@ async fn what_somebody_pushed_beside_piton_is_named() {
 }
 
 async fn seen(world: &World, release: &Release) -> Vec<String> {
-    let found = world.target(world.config()).drift(release).await.expect("it can be compared");
+    let found = world.target(world.config()).drift(release, &BTreeMap::new()).await.expect("it can be compared");
     found.iter().map(ToString::to_string).collect()
 }
 

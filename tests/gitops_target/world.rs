@@ -144,6 +144,7 @@ impl World {
         let repository = Repository::open(&self.clone(), Some("origin"), "piton").expect("it is a repository");
         let site = Site {
             environment: EnvironmentName::new(environment).expect("a name"),
+            owner: piton::targets::Owner { pipeline: "shop".into(), branch: "piton/production".into() },
             state_dir: self.dir.path().join("state"),
             trees: Arc::new(Files(repository)),
             program: "piton".into(),

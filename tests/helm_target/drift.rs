@@ -1,5 +1,7 @@
 //! What somebody changed by hand is named, and the way back is tried.
 
+use std::collections::BTreeMap;
+
 use piton::{model::Release, targets::Target};
 
 use crate::{
@@ -51,7 +53,7 @@ async fn what_was_changed_by_hand_is_named(major: u32) {
 }
 
 async fn seen(world: &World, release: &Release) -> Vec<String> {
-    let found = world.target(world.config()).drift(release).await.expect("it can be compared");
+    let found = world.target(world.config()).drift(release, &BTreeMap::new()).await.expect("it can be compared");
     found.iter().map(ToString::to_string).collect()
 }
 

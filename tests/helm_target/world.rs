@@ -124,6 +124,7 @@ impl World {
     pub fn target(&self, config: Value) -> HelmTarget {
         let site = Site {
             environment: EnvironmentName::new("production").expect("a name"),
+            owner: piton::targets::Owner { pipeline: "shop".into(), branch: "piton/production".into() },
             state_dir: self.dir.path().join("state"),
             trees: self.trees.clone(),
             program: "piton".into(),

@@ -1,6 +1,11 @@
 //! Releases come, go back, and leave nothing behind that is theirs, and everything that is not.
 
-use piton::targets::{Act, Target, TargetError};
+use std::collections::BTreeMap;
+
+use piton::{
+    model::Difference,
+    targets::{Act, Target, TargetError},
+};
 use serde_json::json;
 
 use crate::world::{World, apply, configmap, deployment, live, promote, retreat, shift};
@@ -213,4 +218,106 @@ async fn members_go_one_after_the_other() {
     assert_eq!(world.get("ConfigMap", "a").await.expect("it is there")["data"]["k"], "1");
     retreat(&target, &new, Some(&old), 3).await.expect("it goes back");
     assert_eq!(live(&target).await.releases.get(&old.tree), Some(&10_000));
+}
+
+const CLAIM: &str = "apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+";
+
+#[tokio::test]
+async fn what_people_keep_is_deleted_only_when_the_pipeline_says_so() {
+    let world = World::new("keep").await;
+    let map = |value: &str| configmap("a", "k", value);
+    let first = world.release('a', &[("deploy/claim.yaml", CLAIM), ("deploy/a.yaml", &map("1"))]);
+    let second = world.release('b', &[("deploy/a.yaml", &map("2"))]);
+    let third = world.release('c', &[("deploy/a.yaml", &map("3"))]);
+    promote(&world.target(), &first, 1).await;
+    let note = promote(&world.target(), &second, 2).await;
+    assert!(note.contains("(volume claims go only with `prune_also: [volume_claims]`)"), "{note}");
+    assert!(world.get("PersistentVolumeClaim", "data").await.is_some());
+
+    let told = world.target_with(|config| config["prune_also"] = json!(["volume_claims"]));
+    let note = promote(&told, &third, 3).await;
+    assert!(note.contains(&format!("deleted: PersistentVolumeClaim {}/data", world.namespace)), "{note}");
+    let gone = || async { world.get("PersistentVolumeClaim", "data").await.is_none() };
+    world.cluster.wait_until("the claim is gone", gone).await;
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_where_the_pipeline_says_so() {
+    let world = World::new("noprune").await;
+    let maps = [configmap("a", "k", "1"), configmap("b", "k", "1")];
+    let first = world.release('a', &[("deploy/a.yaml", &maps[0]), ("deploy/b.yaml", &maps[1])]);
+    let second = world.release('b', &[("deploy/a.yaml", &maps[0])]);
+    let never = || world.target_with(|config| config["prune"] = json!(false));
+    promote(&never(), &first, 1).await;
+    let note = promote(&never(), &second, 2).await;
+    assert!(note.contains("/b (the pipeline says `prune: false`)"), "{note}");
+    assert!(world.get("ConfigMap", "b").await.is_some());
+    // It stays known: a pipeline that prunes deletes it.
+    let third = world.release('c', &[("deploy/a.yaml", &configmap("a", "k", "2"))]);
+    let note = promote(&world.target(), &third, 3).await;
+    assert!(note.contains("deleted: ConfigMap") && world.get("ConfigMap", "b").await.is_none(), "{note}");
+}
+
+const HOARDER: &str = "apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  replicas: 0
+  serviceName: db
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete, whenScaled: Retain}
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec: {containers: [{name: main, image: 'shop/db:1'}]}
+";
+
+#[tokio::test]
+async fn a_stateful_set_that_would_take_its_claims_along_stays() {
+    let world = World::new("hoard").await;
+    let map = |value: &str| configmap("a", "k", value);
+    let first = world.release('a', &[("deploy/db.yaml", HOARDER), ("deploy/a.yaml", &map("1"))]);
+    promote(&world.target(), &first, 1).await;
+    let second = world.release('b', &[("deploy/a.yaml", &map("2"))]);
+    let note = promote(&world.target(), &second, 2).await;
+    assert!(note.contains("`persistentVolumeClaimRetentionPolicy` deletes its volume claims with it"), "{note}");
+    assert!(world.get("StatefulSet", "db").await.is_some());
+    let told = world.target_with(|config| config["prune_also"] = json!(["volume_claims"]));
+    let third = world.release('c', &[("deploy/a.yaml", &map("3"))]);
+    let note = promote(&told, &third, 3).await;
+    assert!(note.contains(&format!("deleted: StatefulSet {}/db", world.namespace)), "{note}");
+}
+
+const MIGRATION: &str = "apiVersion: batch/v1
+kind: Job
+metadata: {name: migrate}
+spec:
+  ttlSecondsAfterFinished: 1
+  template:
+    spec: {restartPolicy: Never, containers: [{name: main, image: 'shop/migrate:1'}]}
+";
+
+#[tokio::test]
+async fn a_job_that_is_collected_is_neither_broken_nor_drift() {
+    let world = World::new("collected").await;
+    let files = [("deploy/job.yaml", MIGRATION), ("deploy/web.yaml", &deployment("web", "1.0.0", 1, ""))];
+    let release = world.release('a', &files);
+    let target = world.target();
+    promote(&target, &release, 1).await;
+    let gone = || async { world.get("Job", "migrate").await.is_none() };
+    world.cluster.wait_until("the Job is collected", gone).await;
+    // Another process has never seen the Job.
+    for target in [target, world.target()] {
+        let ready = || async {
+            let facts = live(&target).await.facts;
+            assert_eq!(facts.get("broken").map_or("", String::as_str), "");
+            facts.contains_key("ready").then_some(()).ok_or(format!("{facts:?}"))
+        };
+        world.cluster.wait_until("all is well", ready).await;
+        let found = target.drift(&release, &BTreeMap::new()).await.expect("it can be seen");
+        assert_eq!(found, [] as [Difference; 0]);
+    }
 }

@@ -51,6 +51,42 @@ async fn an_older_runner_is_refused_and_one_under_way_is_stopped() {
 }
 
 #[tokio::test]
+async fn without_the_inventory_the_numbers_on_the_objects_tell_who_is_too_late() {
+    let world = World::new("unfenced").await;
+    let target = world.target();
+    let old = world.release('a', &[("deploy/a.yaml", &configmap("a", "k", "1"))]);
+    let new = world.release('b', &[("deploy/a.yaml", &configmap("a", "k", "2"))]);
+    promote(&target, &old, 7).await;
+    world.cluster.kubectl(&["delete", "-n", &world.namespace, "configmap", "piton-staging"]).await;
+    for refused in
+        [apply(&target, &new, 6).await, shift(&target, &new, 6).await, retreat(&target, &new, Some(&old), 6).await]
+    {
+        let error = refused.expect_err("it is too old");
+        assert!(matches!(error, TargetError::Fenced { ours: 6, seen: 7 }), "{error:?}");
+    }
+    assert_eq!(world.get("ConfigMap", "a").await.expect("it is there")["data"]["k"], "1");
+    assert!(world.get("ConfigMap", "piton-staging").await.is_none(), "nothing was written");
+    shift(&target, &new, 8).await.expect("it is the newest");
+    assert_eq!(world.get("ConfigMap", "a").await.expect("it is there")["data"]["k"], "2");
+}
+
+#[tokio::test]
+async fn an_object_of_another_environment_is_refused() {
+    let world = World::new("two").await;
+    let release = world.release('a', &[("deploy/a.yaml", &configmap("a", "k", "1"))]);
+    promote(&world.target(), &release, 1).await;
+    let other = world.target_for("production", |_| {});
+    let error = apply(&other, &release, 1).await.expect_err("it is staging's").to_string();
+    let said = format!(
+        "deploy/a.yaml:1: ConfigMap {}/a belongs to the environment `staging` of piton; give one of them another name or \
+         namespace, or take the label `piton.dev/environment` off",
+        world.namespace
+    );
+    assert_eq!(error, said);
+    assert!(world.get("ConfigMap", "piton-production").await.is_none(), "nothing was written");
+}
+
+#[tokio::test]
 async fn a_hand_edit_is_named_and_stops_a_release_but_not_the_way_back() {
     let world = World::new("edit").await;
     let target = world.target();
@@ -97,6 +133,58 @@ async fn a_hand_edit_is_named_and_stops_a_release_but_not_the_way_back() {
         (&web["spec"]["replicas"], &web["spec"]["template"]["spec"]["containers"][0]["image"]),
         (&json!(2), &json!("shop/web:1.0.0"))
     );
+}
+
+#[tokio::test]
+async fn two_pipelines_with_an_environment_of_the_same_name_do_not_delete_each_others_objects() {
+    let world = World::new("two").await;
+    let (first, second) = (world.target(), world.target_of("second/staging", |_| {}));
+    let mine = world.release('a', &[("deploy/a.yaml", &configmap("a", "k", "1"))]);
+    let theirs = world.release('b', &[("deploy/b.yaml", &configmap("b", "k", "1"))]);
+    promote(&first, &mine, 1).await;
+    for done in [shift(&second, &theirs, 2).await, retreat(&second, &theirs, None, 3).await] {
+        let error = done.expect_err("the namespace is taken").to_string();
+        assert!(
+            error.contains("piton-staging belongs to the pipeline `shop` of the branch `piton/staging`"),
+            "{error}"
+        );
+    }
+    piton::targets::Target::live(&second).await.expect_err("what is live is not the second's");
+    assert!(world.get("ConfigMap", "a").await.is_some() && world.get("ConfigMap", "b").await.is_none());
+    assert_eq!(world.inventory().await["stable"], mine.tree.as_str());
+
+    // In a namespace of its own the second takes an object over; the first lets go of it.
+    let other = world.cluster.namespace("two-other").await;
+    let apart = world.target_of("second/staging", |config| config["namespace"] = json!(other));
+    let shared = configmap("a", "k", "2").replace("name: a", &format!("name: a, namespace: {}", world.namespace));
+    let taken = world.release('c', &[("deploy/a.yaml", &shared)]);
+    promote(&apart, &taken, 1).await;
+    let without = world.release('d', &[("deploy/d.yaml", &configmap("d", "k", "1"))]);
+    let note = promote(&first, &without, 2).await;
+    assert!(note.contains("(another pipeline has applied it since)"), "{note}");
+    assert_eq!(world.get("ConfigMap", "a").await.expect("it is the second's")["data"]["k"], "2");
+
+    // The first is no more, and a person says so.
+    let ns = world.namespace.clone();
+    world.cluster.kubectl(&["annotate", "-n", &ns, "configmap", "piton-staging", "piton.dev/owner-"]).await;
+    promote(&second, &theirs, 3).await;
+    shift(&first, &mine, 4).await.expect_err("it belongs to the second");
+}
+
+#[tokio::test]
+async fn the_way_back_brings_the_pods_that_somebody_took_away() {
+    let world = World::new("none").await;
+    let target = world.target();
+    let old = world.release('a', &[("deploy/web.yaml", &deployment("web", "1.0.0", 2, ""))]);
+    let new = world.release('b', &[("deploy/web.yaml", &deployment("web", "1.1.0", 2, ""))]);
+    promote(&target, &old, 1).await;
+    promote(&target, &new, 2).await;
+    // To stop the damage.
+    let ns = world.namespace.clone();
+    world.cluster.kubectl(&["scale", "-n", &ns, "deployment", "web", "--replicas=0"]).await;
+    retreat(&target, &new, Some(&old), 3).await.expect("it goes back");
+    let web = world.get("Deployment", "web").await.expect("it is there");
+    assert_eq!((&web["spec"]["replicas"], &web["status"]["readyReplicas"]), (&json!(2), &json!(2)));
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! Accounts that may not, and admission that does not.
 
 use piton::targets::TargetError;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, Options},
-    world::{World, apply, configmap, promote, shift},
+    world::{World, apply, configmap, deployment, promote, shift},
 };
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn credentials_that_are_no_more_valid_are_a_sentence() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_does_not_answer_or_refuses_is_named() {
+async fn admission_and_apis_that_do_not_answer_or_refuse_are_named() {
     // Its own cluster: a webhook that hangs for everybody would stop the others.
     let cluster = Cluster::start(Options { nodes: 0, ..Options::default() }).await;
     let cluster: &'static Cluster = Box::leak(Box::new(cluster));
@@ -96,4 +96,136 @@ spec: {policyName: no-two, validationActions: [Deny]}
             && error.to_string().contains("two is not allowed"),
         "{error}"
     );
+
+    // An API that nobody serves is seen, too.
+    let api = world.release('c', &[("deploy/api.yaml", UNSERVED)]);
+    let impatient = world.target_with(|config| config["rollout"] = json!({"within": "5s"}));
+    let error = shift(&impatient, &api, 3).await.expect_err("nobody serves it").to_string();
+    assert!(error.contains("apiservice v1.unserved.example.org: it is not available: "), "{error}");
+}
+
+const UNSERVED: &str = "apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1.unserved.example.org}
+spec:
+  group: unserved.example.org
+  version: v1
+  groupPriorityMinimum: 1000
+  versionPriority: 15
+  insecureSkipTLSVerify: true
+  service: {namespace: NS, name: nobody}
+";
+
+/// A rule of `deploy/kubernetes/target.yaml`, and whether its comment says that it only helps.
+struct Rule {
+    rule: Value,
+    only_helps: bool,
+}
+
+fn rules() -> Vec<Rule> {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/target.yaml");
+    let text = std::fs::read_to_string(file).expect("the manifest of the rights");
+    let mut helpers = Vec::new();
+    let mut comment = String::new();
+    for line in text.lines().map(str::trim) {
+        match line {
+            line if line.starts_with('#') => comment.push_str(line),
+            line => {
+                if line.starts_with("- apiGroups:") {
+                    helpers.push(comment.contains("Only helps"));
+                }
+                comment.clear();
+            }
+        }
+    }
+    let documents = serde_yaml::Deserializer::from_str(&text);
+    let documents = documents.map(|document| <Value as serde::Deserialize>::deserialize(document).expect("it is YAML"));
+    let all: Vec<Value> = documents.flat_map(|one| one["rules"].as_array().cloned().unwrap_or_default()).collect();
+    assert_eq!(all.len(), helpers.len(), "each rule has its comment or none");
+    all.into_iter().zip(helpers).map(|(rule, only_helps)| Rule { rule, only_helps }).collect()
+}
+
+/// Rules for what only a canary or a way back does; the release of this test does neither.
+const NOT_HERE: [&str; 2] = ["deployments/scale", "pods/eviction"];
+
+/// An object of each kind that the manifest's rules are for.
+fn one_of_each() -> String {
+    let pods = "{restartPolicy: Never, containers: [{name: main, image: 'shop/web:1'}]}";
+    let cron = format!(", spec: {{schedule: '0 * * * *', jobTemplate: {{spec: {{template: {{spec: {pods}}}}}}}}}");
+    let plain = [
+        ("v1", "Secret", ", stringData: {k: v}"),
+        ("v1", "ServiceAccount", ""),
+        ("batch/v1", "CronJob", cron.as_str()),
+        ("networking.k8s.io/v1", "Ingress", ", spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}"),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute", ", spec: {}"),
+        ("policy/v1", "PodDisruptionBudget", ", spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}"),
+        (
+            "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+            ", spec: {maxReplicas: 2, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: other}}",
+        ),
+    ];
+    let one = |(version, kind, rest): &(&str, &str, &str)| {
+        format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: web}}{rest}}}\n")
+    };
+    let mut all: Vec<String> = plain.iter().map(one).collect();
+    all.push(deployment("web", "1.0.0", 1, ""));
+    all.push(service());
+    all.push(configmap("a", "k", "1"));
+    all.join("---\n")
+}
+
+fn service() -> String {
+    "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 80}]}}\n"
+        .to_owned()
+}
+
+const HTTP_ROUTES: &str = "apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: httproutes.gateway.networking.k8s.io
+  annotations: {api-approved.kubernetes.io: 'unapproved, for a test'}
+spec:
+  group: gateway.networking.k8s.io
+  names: {kind: HTTPRoute, plural: httproutes}
+  scope: Namespaced
+  versions:
+    - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+";
+
+#[tokio::test]
+async fn each_right_of_the_manifest_is_named_where_it_is_missing() {
+    let world = World::new("each").await;
+    world.cluster.apply(HTTP_ROUTES).await;
+    let (rules, everything) = (rules(), one_of_each());
+    let release = world.release('a', &[("deploy/all.yaml", &everything)]);
+    let shop = deployment("web", "1.0.0", 1, "") + "---\n" + &service();
+    let served = world.release('b', &[("deploy/all.yaml", &shop)]);
+    for (number, without) in rules.iter().enumerate() {
+        let resources = without.rule["resources"].as_array().expect("a list").clone();
+        let is = |name: &str| resources.iter().any(|resource| resource == name);
+        let patches_pods = is("pods") && !without.only_helps;
+        if patches_pods || NOT_HERE.iter().any(|name| is(name)) {
+            continue;
+        }
+        let others = rules.iter().enumerate().filter(|(at, _)| *at != number).map(|(_, other)| &other.rule);
+        let others = serde_json::to_string(&others.collect::<Vec<_>>()).expect("it is JSON");
+        let kubeconfig = world.cluster.user(&format!("{}-{number}", world.namespace), &others).await;
+        let target = world.target_with(|config| config["cluster"]["kubeconfig"] = json!(kubeconfig));
+        let fence = u64::try_from(number).expect("few") + 1;
+        let done = match without.only_helps || is("endpointslices") {
+            true => shift(&target, &served, fence).await,
+            false => apply(&target, &release, fence).await,
+        };
+        match (done, without.only_helps) {
+            (Ok(_), helps) => assert!(helps, "nobody missed {resources:?}; does it only help?"),
+            (Err(error), helps) => {
+                assert!(!helps, "{resources:?} should only help: {error}");
+                let named = resources.iter().filter_map(Value::as_str);
+                let named =
+                    named.map(|name| format!("resource \"{name}\"")).any(|name| error.to_string().contains(&name));
+                assert!(named && error.to_string().contains("cannot "), "{resources:?}: {error}");
+            }
+        }
+    }
 }

@@ -55,6 +55,27 @@ async fn a_release_is_promoted_and_a_broken_one_rolled_back() {
     piton(&sandbox, &["status"]).ends(0).says("1.2.0-crash");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_secret_holds_is_told_to_nobody() {
+    let world = World::new("pin").await;
+    let sandbox = Sandbox::empty();
+    sandbox.write("pipelines/shop.yaml", pipeline(&world));
+    sandbox.write("deploy/web.yaml", deployment("web", "1.0.0", 1, ""));
+    // A number without quotes is no text, and the server says which number.
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: door}\nstringData: {PIN: 83749201}\n";
+    sandbox.write("deploy/door.yaml", secret);
+    sandbox.commit("the first release");
+    let ran = piton(&sandbox, &["promote", "staging"]).ends(1).says("PIN");
+    let words: [&[&str]; 3] = [&["status", "staging"], &["status", "staging", "--json"], &["history", "staging"]];
+    let mut told = vec![ran.to_string()];
+    told.extend(words.map(|words| piton(&sandbox, words).to_string()));
+    told.push(sandbox.git_in(&sandbox.origin(), &["log", "--format=%B", "piton/staging"]));
+    assert!(told.last().is_some_and(|ledger| ledger.contains("PIN")), "the refusal is in the ledger");
+    for text in told {
+        assert!(!text.contains("83749201"), "{text}");
+    }
+}
+
 /// The program waits for itself; the test's own tasks go on meanwhile.
 fn piton(sandbox: &Sandbox, words: &[&str]) -> crate::support::Ran {
     tokio::task::block_in_place(|| sandbox.piton(words))

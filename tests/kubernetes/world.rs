@@ -74,10 +74,25 @@ impl World {
     }
 
     pub fn target_with(&self, change: impl FnOnce(&mut Value)) -> KubernetesTarget {
+        self.target_as("piton/staging", "staging", change)
+    }
+
+    /// The target of the pipeline whose environment has this branch.
+    pub fn target_of(&self, branch: &str, change: impl FnOnce(&mut Value)) -> KubernetesTarget {
+        self.target_as(branch, "staging", change)
+    }
+
+    /// The same place as another environment of the pipeline has it.
+    pub fn target_for(&self, environment: &str, change: impl FnOnce(&mut Value)) -> KubernetesTarget {
+        self.target_as(&format!("piton/{environment}"), environment, change)
+    }
+
+    fn target_as(&self, branch: &str, environment: &str, change: impl FnOnce(&mut Value)) -> KubernetesTarget {
         let mut config = self.config();
         change(&mut config);
         let site = Site {
-            environment: "staging".parse().expect("a name"),
+            environment: environment.parse().expect("a name"),
+            owner: piton::targets::Owner { pipeline: "shop".into(), branch: branch.into() },
             state_dir: self.dir.path().join("state"),
             trees: self.files.clone(),
             program: "/nowhere".into(),

@@ -65,6 +65,7 @@ impl World {
     pub fn target(&self, config: Value) -> Process {
         let site = Site {
             environment: EnvironmentName::new("production").expect("a name"),
+            owner: piton::targets::Owner { pipeline: "shop".into(), branch: "piton/production".into() },
             state_dir: self.state_dir(),
             trees: self.trees.clone(),
             program: env!("CARGO_BIN_EXE_piton").into(),

@@ -101,7 +101,7 @@ async fn pods(cluster: &Cluster, namespace: &str, version: &str) -> Vec<Value> {
 }
 
 async fn version_at(address: &str) -> String {
-    let ask = Ask::new(Method::GET, &format!("http://{address}:8080/version"), Span::seconds(20));
+    let ask = Ask::new(Method::GET, format!("http://{address}:8080/version"), Span::seconds(20));
     let answer = ask.send().await.unwrap_or_else(|error| panic!("{error}"));
     let body: Value = serde_json::from_slice(&answer.body).expect("it answers JSON");
     body["version"].as_str().expect("a version").to_owned()

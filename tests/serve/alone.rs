@@ -3,8 +3,8 @@
 use nix::sys::signal::Signal;
 
 use crate::{
-    support::until,
-    world::{World, production},
+    support::{until, until_or},
+    world::{Act, World, production},
 };
 
 const ALONE: [&str; 3] = ["--no-lease", "--poll", "300ms"];
@@ -64,6 +64,53 @@ fn killed_in_mid_canary_another_one_goes_on() {
 }
 
 #[test]
+fn one_that_starts_while_the_git_host_is_away_still_goes_back() {
+    let world = World::new(&production("100ms"));
+    let controller = world.serve("a", &ALONE);
+    world.until_promoted("production", "1.0.0");
+    let broken = world.sandbox.path("broken");
+    let pipeline = world.pipeline("shop", &production("5m"));
+    let look = format!("test ! -e {}", broken.display());
+    world.sandbox.write("pipelines/shop.yaml", pipeline.replace("case ${version.web} in *bad*) exit 1;; esac", &look));
+    world.push("1.1.0");
+    // A page after it is there, so that this clone knows of it, too: what is only begun waits for the host.
+    let has = |event: &str| world.events("production").iter().any(|e| e["event"] == event && e["attempt"] == 2);
+    until("a look at the first share", || has("read").then_some(()));
+    controller.running.signal(Signal::SIGKILL);
+    controller.running.wait();
+    let away = world.sandbox.path("away");
+    std::fs::rename(world.sandbox.origin(), &away).expect("the origin can be moved");
+    std::fs::write(&broken, "").expect("the folder is there");
+    let controller = world.serve("a", &ALONE);
+    let back = |act: &Act| act.what == "rollback" && act.version == "1.0.0";
+    until_or("the way back", || world.acts().into_iter().find(back), || format!("{:?}", world.acts()));
+    // When the host is back, it hears of it.
+    std::fs::rename(&away, world.sandbox.origin()).expect("the origin can be moved back");
+    until("the origin to know", || has("rolled_back").then_some(()));
+    controller.leave().ends(0);
+}
+
+#[test]
+fn a_pipeline_file_that_is_renamed_in_mid_canary_is_carried_on() {
+    let world = World::new(&production("2s"));
+    let controller = world.serve("a", &ALONE);
+    world.until_promoted("production", "1.0.0");
+    world.push("1.1.0");
+    world.until_act("the first share", |act| act.what == "weight" && act.version == "1.1.0");
+    world.sandbox.git(&["mv", "pipelines/shop.yaml", "pipelines/store.yaml"]);
+    world.sandbox.commit("another name");
+    world.until_promoted("production", "1.1.0");
+    world.push("1.2.0");
+    world.until_promoted("production", "1.2.0");
+    let acts = world.acts().into_iter().filter(|act| act.what == "weight" && act.version != "1.0.0");
+    let shares: Vec<String> = acts.map(|act| act.share).collect();
+    // The renaming is a release of its own.
+    assert_eq!(shares.len(), 9, "{shares:?}");
+    assert!(shares.chunks(3).all(|steps| steps == ["10", "50", "100"]), "every step, once: {shares:?}");
+    controller.leave().ends(0);
+}
+
+#[test]
 fn two_controllers_without_a_lease_do_not_double_the_pace() {
     let world = World::new(&production("1s"));
     let controllers = [world.serve("a", &ALONE), world.serve("b", &ALONE)];
@@ -105,12 +152,21 @@ fn a_broken_pipeline_file_is_reported_and_stops_no_other() {
     world.until_promoted("production", "1.1.0");
     let (_, page) = controller.ask("/metrics");
     assert!(page.contains("piton_repository_faults{repository=\"shop\"} 2"), "{page}");
+    // The first that claimed it lets it go, and no word of the fault stays.
+    world.sandbox.git(&["rm", "-q", "pipelines/greedy.yaml", "pipelines/broken.yaml"]);
+    world.sandbox.commit("the two go");
+    until("the faults to be gone", || {
+        let (status, page) = controller.ask("/readyz");
+        (status == 200 && !page.contains("pipelines/")).then_some(())
+    });
+    world.push("1.2.0");
+    world.until_promoted("production", "1.2.0");
     controller.leave().ends(0);
 }
 
 #[test]
 fn a_ci_job_takes_over_and_the_controller_leaves_it_alone() {
-    let world = World::new(&production("2s"));
+    let world = World::new(&production("4s"));
     let controller = world.serve("a", &ALONE);
     world.until_promoted("production", "1.0.0");
     world.push("1.1.0");

@@ -1,6 +1,6 @@
 //! Webhooks, metrics, and secrets that change in their files.
 
-use std::fs;
+use std::{fs, io::Write, net::TcpStream};
 
 use ring::hmac;
 
@@ -52,6 +52,24 @@ fn a_push_is_found_by_a_webhook_and_a_forged_one_is_refused() {
     check_metrics(&controller.ask("/metrics").1);
     let left = controller.leave().ends(0);
     assert!(!left.err.contains("right-one"), "{left}");
+}
+
+#[test]
+fn senders_that_stop_in_the_middle_keep_nobody_out() {
+    let world = World::new(&production("100ms"));
+    let controller = world.serve_with("a", &[("PITON_WEBHOOK_SECRET", "right-one")], &DEAF);
+    world.until_promoted("production", "1.0.0");
+    let silent: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", controller.port)).expect("it listens");
+            let head = b"POST /hooks/shop HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{";
+            stream.write_all(head).expect("it reads");
+            stream
+        })
+        .collect();
+    assert_eq!(github(&controller, "right-one", "1").0, 202);
+    drop(silent);
+    controller.leave().ends(0);
 }
 
 /// Every line is of the form, and no label is one that grows without end.

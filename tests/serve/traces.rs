@@ -94,7 +94,8 @@ fn promotions_and_rollbacks_are_traces() {
     controller.leave().ends(0);
 }
 
-/// Exactly one root, every other span has its parent in the trace, and none ends before it begins.
+/// Exactly one root, every other span has its parent in the trace, none ends before it begins, and each is named as the
+/// conventions for CI/CD require.
 fn check(trace: &[Span], names: &[&str]) {
     let all: Vec<&str> = trace.iter().map(|span| span.name.as_str()).collect();
     for name in names {
@@ -105,5 +106,21 @@ fn check(trace: &[Span], names: &[&str]) {
         let root = span.parent_span_id.is_empty();
         assert!(root || trace.iter().any(|parent| parent.span_id == span.parent_span_id), "{span:?}");
         assert!(span.start_time_unix_nano <= span.end_time_unix_nano, "{span:?}");
+        let (run, address) = match root {
+            true => ("cicd.pipeline.run.id", "cicd.pipeline.run.url.full"),
+            false => ("cicd.pipeline.task.run.id", "cicd.pipeline.task.run.url.full"),
+        };
+        let run = attribute(span, run).unwrap_or_else(|| panic!("it has no id: {span:?}"));
+        let address = attribute(span, address).unwrap_or_else(|| panic!("it has no address: {span:?}"));
+        assert!(address.starts_with("file:///") && address.ends_with(&format!("#{run}")), "{address}");
+        if !root {
+            let result = attribute(span, "cicd.pipeline.task.run.result").expect("a result");
+            assert_eq!(attribute(span, "error.type").is_some(), result != "success", "{span:?}");
+        }
     }
+    let mut runs: Vec<_> = trace.iter().filter_map(|span| attribute(span, "cicd.pipeline.task.run.id")).collect();
+    runs.sort();
+    let count = runs.len();
+    runs.dedup();
+    assert_eq!(runs.len(), count, "each run has an id of its own: {runs:?}");
 }

@@ -135,6 +135,7 @@ impl Acts<'_> {
             wait: false,
             watch: false,
             all: false,
+            now: true,
             no_wait: false,
             without_way_back: None,
         };

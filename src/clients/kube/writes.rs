@@ -1,7 +1,5 @@
 //! What changes objects: server-side apply and deletion. Only metadata comes back: whoever wants all of an object watches it.
 
-use std::time::Duration;
-
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use kube::{
@@ -11,11 +9,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Cluster, KubeError, ObjectId, causes};
-
-/// One request takes no longer: admission webhooks have at most 30 seconds, and the client repeats by itself what an overloaded
-/// server put off.
-const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+use super::{Cluster, KubeError, ObjectId, causes, unsaid};
 
 /// How something is applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,7 +42,7 @@ impl Cluster {
         params = if how.dry_run { params.dry_run() } else { params };
         params = if how.strict { params.validation_strict() } else { params };
         let request = Request::new(api.resource_url()).patch_metadata(&id.name, &params, &Patch::Apply(object));
-        let (code, answer) = self.ask(request).await?;
+        let (code, answer) = self.ask(request).await.map_err(|error| error.of(object))?;
         let answer: PartialObjectMeta<kube::api::DynamicObject> = read(&answer)?;
         Ok(Applied { metadata: answer.metadata, created: code == 201 })
     }
@@ -92,17 +86,12 @@ impl Cluster {
     ) -> BoxFuture<'_, Result<(u16, Vec<u8>), KubeError>> {
         Box::pin(async move {
             let request = request.map_err(|error| KubeError::Unreachable(causes(&error)))?;
-            let answered = tokio::time::timeout(ANSWER_WITHIN, async {
-                let answer = self.client.send(request.map(Body::from)).await?;
-                let code = answer.status().as_u16();
-                let body = answer.into_body().collect().await?.to_bytes();
-                Ok::<_, kube::Error>((code, body.to_vec()))
-            });
-            let late = |_| KubeError::Unreachable(format!("no answer within {} s", ANSWER_WITHIN.as_secs()));
-            let (code, body) = answered.await.map_err(late)??;
+            let answer = self.client.send(request.map(Body::from)).await?;
+            let code = answer.status().as_u16();
+            let body = answer.into_body().collect().await?.to_bytes().to_vec();
             match code {
                 200..300 => Ok((code, body)),
-                _ => Err(KubeError::Refused(Box::new(status_of(code, &body)))),
+                _ => Err(KubeError::Refused(Box::new(unsaid::tellable(status_of(code, &body))))),
             }
         })
     }

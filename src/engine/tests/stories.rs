@@ -14,7 +14,7 @@ fn with_mood(plan: &mut Plan) {
 }
 
 /// Every story, for the laws that hold at every line of all of them.
-pub const ALL: [(&str, fn(&mut Plan), &str); 19] = [
+pub const ALL: [(&str, fn(&mut Plan), &str); 22] = [
     ("good", as_it_is, GOOD),
     ("bad before anything is touched", as_it_is, "start 2\nlook pre bad\ndecide\n= refused\nlive 1"),
     ("waits for people", with_people, WAITS_FOR_PEOPLE),
@@ -27,6 +27,9 @@ pub const ALL: [(&str, fn(&mut Plan), &str); 19] = [
     ("apply fails", as_it_is, APPLY_FAILS),
     ("what the release itself breaks is not tried again", as_it_is, APPLY_IS_HOPELESS),
     ("shift fails", as_it_is, SHIFT_FAILS),
+    ("the world fails a deploy", as_it_is, WORLD_FAILS_A_DEPLOY),
+    ("the world fails a weight change, and people do not wait", as_it_is, WORLD_FAILS_A_SHIFT),
+    ("the world fails a deploy until the deadline", |plan| plan.limits.deploy_tries = 100, WORLD_FAILS_FOR_TOO_LONG),
     ("bad at the canary share", as_it_is, BAD_AT_CANARY),
     ("bad in the bake", as_it_is, BAD_IN_BAKE),
     ("asked, and recovered", with_mood, ASKED_AND_RECOVERED),
@@ -144,6 +147,59 @@ const APPLY_FAILS: &str = "
     decide
     = rolled back
     live 1";
+
+const WORLD_FAILS_A_DEPLOY: &str = "
+    start 2
+    to step 2
+    apply fails for the world
+    ? the next try to deploy: it broke
+    wait 5s
+    apply fails for the world
+    > back to 1: deploy failed, and not through the release: it broke, nobody blamed
+    decide
+    carry on
+    = rolled back
+    live 1
+    paused 5m
+    ? the next try after #2: deploy failed, and not through the release: it broke; `piton promote` tries at once
+    wait 4m
+    paused 1m
+    wait 1m
+    not paused
+    start 2
+    carry on
+    = promoted
+    live 2";
+
+const WORLD_FAILS_A_SHIFT: &str = "
+    start 2
+    to step 4
+    shift 100% fails for the world
+    wait 5s
+    shift 100% fails for the world
+    > back to 1: moving users failed, and not through the release: it broke, nobody blamed
+    decide
+    carry on
+    = rolled back
+    paused 5m
+    # a person does not wait
+    start 2
+    not paused
+    carry on
+    = promoted
+    not paused";
+
+const WORLD_FAILS_FOR_TOO_LONG: &str = "
+    start 2
+    to step 2
+    wait 1h
+    apply fails for the world
+    wait 1h
+    > back to 1: not done within its deadline of 2h, and not through the release, nobody blamed
+    decide
+    carry on
+    = rolled back
+    paused 5m";
 
 const SHIFT_FAILS: &str = "
     start 2
@@ -326,6 +382,51 @@ fn every_story_goes_as_it_is_told() {
         println!("story: {name}");
         Tale::with_one_live(change).play(story);
     }
+}
+
+#[test]
+fn automation_rests_longer_each_time_until_the_world_takes_something_again() {
+    let mut tale = Tale::with_one_live(|plan| plan.limits.deploy_tries = 1);
+    let fails = "to step 2\napply fails for the world\ndecide\ncarry on\nlive 1";
+    for rest in ["5m", "15m", "1h", "4h", "4h"] {
+        tale.play("start 2").play(fails).play(&format!("paused {rest}\nwait {rest}\nnot paused"));
+    }
+    assert!(tale.state.quarantines.is_empty(), "an innocent version is kept out");
+    // The release's own fault says that the world takes releases again.
+    tale.play("start 2\nto step 2\napply is hopeless\ndecide\ncarry on\nnot paused");
+    tale.play("start 3").play(fails).play("paused 5m\nwait 5m\nstart 3\ncarry on\n= promoted\nwatch on");
+    tale.play("start 4\nto step 2\napply fails for the world\ndecide\ncarry on\npaused 5m");
+}
+
+#[test]
+fn nobody_knows_is_no_reason_to_try_again_at_once() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\nlook pre blind\nwait 30m\n> refused: gate `pre` could not look for 30m: no route");
+    tale.play("decide\n= refused\npaused 5m\nwait 5m\nstart 2\nto step 3\nshifted 10%\nlook front blind");
+    tale.play("wait 31m\ndecide\ncarry on\n= rolled back\npaused 15m");
+}
+
+#[test]
+fn the_way_back_and_a_persons_order_know_of_no_rest() {
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\ncarry on\nwatch on\nstart 3\nto step 2\napply fails for the world\nwait 5s");
+    tale.play("apply fails for the world\ndecide\ncarry on\nlive 2\npaused 5m");
+    tale.play("order\n> retreat from 2 to 1\ncarry on\nlive 1\nnot paused");
+}
+
+#[test]
+fn a_good_release_that_the_world_did_not_take_is_good_all_the_same() {
+    let mut tale = Tale::with_one_live(|plan| plan.limits.deploy_tries = 1);
+    tale.play("start 2\ncarry on\nwatch on\nstart 1\nto step 2\napply fails for the world\ndecide\ncarry on\nlive 2");
+    let to = tale.state.way_back().map(|good| good.release.clone());
+    assert_eq!(to, Some(super::story::release(1)), "the way back is gone");
+}
+
+#[test]
+fn a_pause_that_a_wrong_clock_wrote_holds_nobody_up() {
+    let mut tale = Tale::with_one_live(|plan| plan.limits.deploy_tries = 1);
+    tale.play("start 2\nto step 2\napply fails for the world\ndecide\ncarry on\nclock back 10m\npaused 15m");
+    tale.play("clock back 3h\nnot paused");
 }
 
 #[test]

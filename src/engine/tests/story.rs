@@ -76,6 +76,8 @@ impl Tale {
             }
             ["=", ..] => assert_eq!(self.ended(), line[1..].trim()),
             ["live", release] => assert_eq!(self.live(), *release),
+            ["paused", span] => assert_eq!(self.pause(), Some(parse(span)), "how long automation rests"),
+            ["not", "paused"] => assert_eq!(self.pause(), None, "automation rests"),
             ["wait", span] => self.now = self.now + parse::<Span>(span),
             ["clock", "back", span] => self.now = Stamp(self.now.0 - parse::<Span>(span).0 as i64),
             ["carry", "on"] => self.carry_on(|tale| !tale.state.is_busy()),
@@ -112,13 +114,17 @@ impl Tale {
             ["applied"] => What::Applied { attempt, note: String::new() },
             ["apply", "fails"] => What::ApplyFailed { attempt, why, blame: Blame::Unknown },
             ["apply", "is", "hopeless"] => What::ApplyFailed { attempt, why, blame: Blame::Release },
-            ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)) },
+            ["apply", "fails", "for", "the", "world"] => What::ApplyFailed { attempt, why, blame: Blame::World },
+            ["shift", share, "fails", "for", "the", "world"] => {
+                What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::World }
+            }
+            ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)), note: String::new() },
             ["shift", share, "fails"] => {
                 What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::Unknown }
             }
-            ["retreated"] => What::Retreated { attempt },
+            ["retreated"] => What::Retreated { attempt, note: String::new() },
             ["retreat", "fails"] => What::RetreatFailed { attempt, why },
-            ["settled"] => What::Settled { attempt },
+            ["settled"] => What::Settled { attempt, note: String::new() },
             ["settle", "fails"] => What::SettleFailed { attempt, why },
             ["approve", who] => What::Approved { attempt, reason: Some(who.to_string()) },
             ["abort"] => What::Aborted { attempt, reason },
@@ -260,6 +266,11 @@ impl Tale {
         named(self.state.live.as_ref())
     }
 
+    /// How long automation still rests.
+    fn pause(&self) -> Option<Span> {
+        self.state.paused(self.now).map(|pause| pause.until.since(self.now))
+    }
+
     pub fn good(&self) -> String {
         named(self.state.good.as_ref().map(|good| &good.release))
     }
@@ -312,11 +323,11 @@ impl Tale {
             }
             Effect::Apply { attempt, .. } if kind => What::Applied { attempt, note: String::new() },
             Effect::Apply { attempt, .. } => What::ApplyFailed { attempt, why, blame: Blame::World },
-            Effect::Shift { attempt, to, .. } if kind => What::Shifted { attempt, to },
+            Effect::Shift { attempt, to, .. } if kind => What::Shifted { attempt, to, note: String::new() },
             Effect::Shift { attempt, to, .. } => What::ShiftFailed { attempt, to, why, blame: Blame::World },
-            Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt },
+            Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt, note: String::new() },
             Effect::Retreat { attempt, .. } => What::RetreatFailed { attempt, why },
-            Effect::Settle { attempt, .. } if kind => What::Settled { attempt },
+            Effect::Settle { attempt, .. } if kind => What::Settled { attempt, note: String::new() },
             Effect::Settle { attempt, .. } => What::SettleFailed { attempt, why },
             Effect::Tell { notice } if kind => What::Told { notice: notice.id },
             Effect::Tell { notice } => What::TellFailed { notice: notice.id, why },

@@ -129,6 +129,15 @@ impl Repository {
         self.0.remote.as_deref()
     }
 
+    /// The origin's address as git is given it; of an origin itself, its folder.
+    pub fn address(&self) -> String {
+        let configured = |name: &str| self.with(|repo| repo.find_remote(name).ok()?.url().ok().map(str::to_owned));
+        match self.remote() {
+            Some(remote) => configured(remote).unwrap_or_else(|| remote.to_owned()),
+            None => self.git_dir().display().to_string(),
+        }
+    }
+
     /// The branch of an environment, without `refs/heads/`.
     pub fn branch(&self, environment: &EnvironmentName) -> String {
         format!("{}/{environment}", self.0.prefix)
@@ -176,6 +185,11 @@ impl Repository {
         let oid = parse_oid(commit.as_str())?;
         let tree = self.with(|repo| repo.find_commit(oid).map(|c| c.tree_id()));
         tree_id(tree.map_err(|e| RepositoryError::git(format!("read commit {commit}"), e))?)
+    }
+
+    /// Whether this tree is here.
+    pub fn has_tree(&self, tree: &TreeId) -> bool {
+        parse_oid(tree.as_str()).is_ok_and(|oid| self.with(|repo| repo.find_tree(oid).is_ok()))
     }
 
     /// The commits on the first-parent line of `to` that `since` does not hold, oldest first, at most `most` of them

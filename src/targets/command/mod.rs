@@ -400,7 +400,11 @@ impl Target for CommandTarget {
         Sights { drift: self.config.live.is_some(), way_back: self.config.rehearse.is_some() }
     }
 
-    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+    fn drift<'a>(
+        &'a self,
+        release: &'a Release,
+        _digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
         Box::pin(async move { Ok(compare(&self.look().await?, release)) })
     }
 

@@ -79,13 +79,14 @@ pub fn obstacle(unit: &Unit, object: &Value, source: Option<&Value>) -> Option<S
     match unit.tool {
         Tool::ArgoCd => {
             let spec = &object["spec"];
-            let sources =
-                spec["sources"].as_array().map(Vec::as_slice).unwrap_or(std::slice::from_ref(&spec["source"]));
+            // Argo CD takes an empty list for none.
+            let several = spec["sources"].as_array().filter(|several| !several.is_empty());
+            let sources = several.map_or(std::slice::from_ref(&spec["source"]), Vec::as_slice);
             let follows =
                 |source: &Value| source["targetRevision"].as_str().is_some_and(|found| same_branch(found, branch));
             let automated = &spec["syncPolicy"]["automated"];
             if !sources.iter().any(follows) {
-                let found = sources[0]["targetRevision"].as_str().unwrap_or("HEAD").to_owned();
+                let found = sources.first().and_then(|first| first["targetRevision"].as_str()).unwrap_or("HEAD");
                 Some(format!("{unit} follows `{found}`, not the branch `{branch}`: set its `targetRevision`"))
             } else if automated.is_null() || automated["enabled"] == false {
                 Some(format!("{unit} does not sync by itself: set `syncPolicy.automated`"))
@@ -212,6 +213,9 @@ mod tests {
         assert_eq!(argo("refs/heads/deploy/prod", json!({ "automated": {} })), None);
         assert!(argo("main", json!({ "automated": {} })).is_some_and(|why| why.contains("follows `main`")));
         assert!(argo("deploy/prod", json!({})).is_some_and(|why| why.contains("does not sync by itself")));
+        let empty = json!({ "spec": { "source": { "targetRevision": "deploy/prod" }, "sources": [],
+            "syncPolicy": { "automated": {} } } });
+        assert_eq!(obstacle(&unit(Tool::ArgoCd), &empty, None), None, "an empty list counts as none");
         let flux =
             |object: Value, source: Option<Value>| obstacle(&unit(Tool::FluxKustomization), &object, source.as_ref());
         let on = |reference: Value| Some(json!({ "metadata": { "name": "repo" }, "spec": { "ref": reference } }));

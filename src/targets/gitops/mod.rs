@@ -9,6 +9,8 @@ mod live;
 mod note;
 mod pods;
 
+use std::collections::BTreeMap;
+
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use serde_json::Value;
 use tokio::{sync::OnceCell, time::Instant};
@@ -311,7 +313,11 @@ impl Target for GitOpsTarget {
         Sights { drift: true, way_back: true }
     }
 
-    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+    fn drift<'a>(
+        &'a self,
+        release: &'a Release,
+        _digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
         Box::pin(guard::drift(self, release))
     }
 

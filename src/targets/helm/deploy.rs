@@ -20,7 +20,10 @@ use crate::{
     model::{Release, Span},
     targets::{
         TargetError, checkouts,
-        kubernetes::rollout::{self, Ended, touched},
+        kubernetes::{
+            health,
+            rollout::{self, Ended, Watched, touched},
+        },
         template,
     },
 };
@@ -135,9 +138,9 @@ impl<'a> Deploy<'a> {
         if !same || last.status != Status::Deployed {
             return Ok(None);
         }
-        let ids = self.ids(place, &place.storage.content(last).await?).await;
+        let watched = self.watched(place, &place.storage.content(last).await?).await;
         let note = format!("{}: revision {} is there already", self.unit, last.number);
-        match rollout::watch(&place.cluster, &ids, &left(until), &self.target.site.progress).await {
+        match rollout::watch(&place.cluster, watched, &left(until), &self.target.site.progress).await {
             Ended::Ready { .. } => Ok(Some(note)),
             // Somebody's hand may be in it; Helm puts it right if the chart can.
             Ended::Broken(_) | Ended::TimeOut { .. } | Ended::Unknown { .. } => Ok(None),
@@ -278,9 +281,21 @@ impl<'a> Deploy<'a> {
         objects::names(&place.cluster, &parsed, &self.unit.namespace).await
     }
 
-    async fn wait_ready(&self, place: &Place, content: &Content, until: Instant) -> Result<(), TargetError> {
+    async fn watched(&self, place: &Place, content: &Content) -> Watched {
         let ids = self.ids(place, content).await;
-        let ended = rollout::watch(&place.cluster, &ids, &left(until), &self.target.site.progress).await;
+        let mut jobs = objects::parse(&content.manifest).unwrap_or_default();
+        jobs.retain(health::is_collected_when_done);
+        let jobs = objects::names(&place.cluster, &jobs, &self.unit.namespace).await;
+        let watched = Watched::from(&ids).with_passing(jobs);
+        match self.way {
+            Way::Forward => watched,
+            Way::Back => watched.on_the_way_back(),
+        }
+    }
+
+    async fn wait_ready(&self, place: &Place, content: &Content, until: Instant) -> Result<(), TargetError> {
+        let watched = self.watched(place, content).await;
+        let ended = rollout::watch(&place.cluster, watched, &left(until), &self.target.site.progress).await;
         ended.into_result().map(drop).map_err(|error| match error {
             TargetError::Release(why) => TargetError::Release(format!("{}: {why}", self.unit)),
             TargetError::World { what, source } => {

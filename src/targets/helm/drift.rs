@@ -1,6 +1,6 @@
 //! What is not as piton left it: the revision of the Helm release, and the objects of its manifest.
 
-use std::slice::from_ref;
+use std::{collections::BTreeMap, slice::from_ref};
 
 use super::{
     HelmTarget, Place,
@@ -12,7 +12,7 @@ use super::{
     world,
 };
 use crate::{
-    clients::kube::Cluster,
+    clients::kube::{Cluster, KubeError},
     model::Release,
     targets::{
         Difference, TargetError,
@@ -25,7 +25,11 @@ use crate::{
 };
 
 /// Every difference in every unit.
-pub async fn see(target: &HelmTarget, release: &Release) -> Result<Vec<Difference>, TargetError> {
+pub async fn see(
+    target: &HelmTarget,
+    release: &Release,
+    digests: &BTreeMap<String, String>,
+) -> Result<Vec<Difference>, TargetError> {
     let mut found = Vec::new();
     for unit in &target.units {
         let place = target.place(unit).await?;
@@ -33,12 +37,17 @@ pub async fn see(target: &HelmTarget, release: &Release) -> Result<Vec<Differenc
             Some(member) => Difference { object: format!("{member}: {}", difference.object), ..difference },
             None => difference,
         };
-        found.extend(of_unit(&place, unit, release).await?.into_iter().map(of));
+        found.extend(of_unit(&place, unit, release, digests).await?.into_iter().map(of));
     }
     Ok(found)
 }
 
-async fn of_unit(place: &Place, unit: &Unit, release: &Release) -> Result<Vec<Difference>, TargetError> {
+async fn of_unit(
+    place: &Place,
+    unit: &Unit,
+    release: &Release,
+    digests: &BTreeMap<String, String>,
+) -> Result<Vec<Difference>, TargetError> {
     let known = place.record.read().await?;
     let revisions = place.storage.revisions().await?;
     let name = format!("{}/{}", unit.namespace, unit.release);
@@ -60,7 +69,7 @@ async fn of_unit(place: &Place, unit: &Unit, release: &Release) -> Result<Vec<Di
         let (wanted, live) = (Some("deployed".into()), Some(ours.status.word().into()));
         found.push(Difference { wanted, live, ..by_whom(about("status"), &content) });
     }
-    let changed = of_objects(&place.cluster, &content, unit).await;
+    let changed = of_objects(&place.cluster, &content, unit, digests).await;
     found.extend(changed.map_err(|error| world(&format!("{unit}: cannot compare what is live"), error))?);
     Ok(found)
 }
@@ -87,7 +96,8 @@ async fn of_objects(
     cluster: &Cluster,
     content: &Content,
     unit: &Unit,
-) -> Result<Vec<Difference>, crate::clients::kube::KubeError> {
+    digests: &BTreeMap<String, String>,
+) -> Result<Vec<Difference>, KubeError> {
     cluster.forget_kinds().await;
     let mut manifests = Vec::new();
     for object in objects::parse(&content.manifest).unwrap_or_default() {
@@ -99,5 +109,5 @@ async fn of_objects(
         .iter()
         .map(|manifest| Wanted { manifest, marked: manifest.object.clone(), literal: false, manager: REHEARSER })
         .collect();
-    drift::look(cluster, &wanted).await
+    drift::look(cluster, &wanted, digests).await
 }

@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::{
-    clients::process::{Ran, RanEnding, last_lines},
+    clients::{
+        kube::without_values,
+        process::{Ran, RanEnding, last_lines},
+    },
     targets::TargetError,
 };
 
@@ -17,7 +20,7 @@ enum Fault {
 }
 
 /// Words of Helm's errors, whose fault it is, and what a person should know.
-const KNOWN: [(&str, Fault, &str); 9] = [
+const KNOWN: [(&str, Fault, &str); 10] = [
     (
         "another operation (install/upgrade/rollback) is in progress",
         Fault::World,
@@ -31,6 +34,7 @@ const KNOWN: [(&str, Fault, &str); 9] = [
     ),
     ("cluster unreachable", Fault::World, "the cluster does not answer"),
     ("connect: connection refused", Fault::World, "the cluster does not answer"),
+    ("exceeded quota", Fault::World, "the namespace's quota is used up"),
     ("is forbidden: User", Fault::World, "whoever runs piton may not do this in the cluster"),
     (
         "invalid ownership metadata",
@@ -70,9 +74,11 @@ pub fn said(ran: &Ran) -> String {
         RanEnding::Signal(_) => "Helm was killed; ",
         RanEnding::TimedOut(after) => return format!("Helm was killed after its time-out of {after}"),
     };
+    // Before anything is cut off: what a value belongs to stands before it.
+    let (stdout, stderr) = (without_values(&ran.stdout), without_values(&ran.stderr));
     // The error comes last; lines before it are logs and warnings.
-    let error = ran.stderr.rfind("Error: ").map(|at| &ran.stderr[at + "Error: ".len()..]);
-    let lines = error.and_then(last_lines).or_else(|| last_lines(&format!("{}\n{}", ran.stdout, ran.stderr)));
+    let error = stderr.rfind("Error: ").map(|at| &stderr[at + "Error: ".len()..]);
+    let lines = error.and_then(last_lines).or_else(|| last_lines(&format!("{stdout}\n{stderr}")));
     format!("{ending}{}", lines.unwrap_or_else(|| "it printed nothing".to_owned()))
 }
 
@@ -122,6 +128,12 @@ mod tests {
             (
                 "coalesce.go:237: warning: x\nError: template: web/t.yaml:1:2: oops",
                 "cannot: template: web/t.yaml:1:2: oops",
+            ),
+            (
+                "Error: UPGRADE FAILED: failed to create typed patch object (shop/db; /v1, Kind=Secret): .stringData.PIN: \
+                 expected string, got &value.valueUnstructured{Value:83749201}",
+                "cannot: UPGRADE FAILED: failed to create typed patch object (shop/db; /v1, Kind=Secret): .stringData.PIN: \
+                 expected string, got (not shown)",
             ),
             ("", "cannot: it printed nothing"),
         ];

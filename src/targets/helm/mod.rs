@@ -16,7 +16,7 @@ mod storage;
 mod stuck;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use serde_json::Value;
@@ -85,7 +85,8 @@ of all. In `values`, `set` and `version`: `${environment}`, `${member}`, `${tree
 `cluster.identity` is the UID of the namespace `kube-system` and is checked before anything is written:
   kubectl get namespace kube-system -o jsonpath={.metadata.uid}
 Flags that would work against all this are refused with the reason: `--wait`, `--atomic`, `--reuse-values`, `--kube-context`…
-The ConfigMap `piton-ENVIRONMENT` beside each release holds what was deployed and the lease's number: an older runner is refused.";
+The ConfigMap `piton-ENVIRONMENT` beside each release holds what was deployed and the lease's number: an older runner is refused,
+and so is another pipeline with an environment of the same name.";
 
 const EXAMPLE: &str = "\
 helm:
@@ -230,7 +231,7 @@ impl HelmTarget {
     async fn place(&self, unit: &Unit) -> Result<Place, TargetError> {
         let cluster = unit.cluster.connect().await?;
         let storage = Storage::new(&cluster, &unit.namespace, &unit.release);
-        let record = Record::new(&cluster, &unit.namespace, &self.site.environment, &unit.release);
+        let record = Record::new(&cluster, &unit.namespace, &self.site, &unit.release);
         Ok(Place { cluster, storage, record })
     }
 
@@ -269,8 +270,12 @@ impl Target for HelmTarget {
         Sights { drift: true, way_back: true }
     }
 
-    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
-        Box::pin(drift::see(self, release))
+    fn drift<'a>(
+        &'a self,
+        release: &'a Release,
+        digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        Box::pin(drift::see(self, release, digests))
     }
 
     fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {

@@ -67,7 +67,8 @@ async fn refusal(cluster: &Cluster, object: &Value, namespace: &str) -> Result<O
         api => api?,
     };
     let parameters = PatchParams { dry_run: true, ..PatchParams::apply(REHEARSER).force() };
-    match api.patch(&id.name, &parameters, &Patch::Apply(object)).await.map_err(KubeError::from) {
+    let answer = api.patch(&id.name, &parameters, &Patch::Apply(object)).await;
+    match answer.map_err(|error| KubeError::from(error).of(object)) {
         Ok(_) => Ok(None),
         Err(error) => match error.code() {
             Some(code) if is_refusal(code, &error.to_string()) => Ok(Some(format!("{id}: {error}"))),

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clients::kube::{Cluster, KubeError},
-    model::{EnvironmentName, TreeId},
-    targets::TargetError,
+    model::TreeId,
+    targets::{Site, TargetError, owner},
 };
 
 const FENCE: &str = "fence";
@@ -48,31 +48,32 @@ pub struct Record {
     maps: Api<ConfigMap>,
     namespaces: Api<Namespace>,
     namespace: String,
-    environment: EnvironmentName,
+    site: Site,
     key: String,
 }
 
 impl Record {
-    pub fn new(cluster: &Cluster, namespace: &str, environment: &EnvironmentName, release: &str) -> Record {
+    pub fn new(cluster: &Cluster, namespace: &str, site: &Site, release: &str) -> Record {
         Record {
             maps: Api::namespaced(cluster.client.clone(), namespace),
             namespaces: Api::all(cluster.client.clone()),
             namespace: namespace.to_owned(),
-            environment: environment.clone(),
+            site: site.clone(),
             key: format!("helm.{release}"),
         }
     }
 
     /// What is known; nothing when piton never was here.
     pub async fn read(&self) -> Result<Known, TargetError> {
-        Ok(self.map().await?.map(|map| self.known(&map)).unwrap_or_default())
+        self.map().await?.map_or(Ok(Known::default()), |map| self.own(&map))
     }
 
     /// What is known, for a runner that does not come too late; nothing is changed.
     pub async fn check(&self, fence: u64) -> Result<Known, TargetError> {
         let Some(map) = self.map().await? else { return Ok(Known::default()) };
+        let known = self.own(&map)?;
         not_older(&map, fence)?;
-        Ok(self.known(&map))
+        Ok(known)
     }
 
     /// Writes what is known, unless a newer lease acts here. The namespace must be there.
@@ -80,10 +81,11 @@ impl Record {
         for _ in 0..RACES_MAX {
             let seen = self.map().await?;
             let mut map = seen.clone().unwrap_or_else(|| self.fresh());
+            let mut known = self.own(&map)?;
             not_older(&map, fence)?;
-            let mut known = self.known(&map);
             change(&mut known);
             let text = serde_json::to_string(&known).map_err(|error| self.cannot("write", Box::new(error)))?;
+            map.metadata.annotations.get_or_insert_default().extend([self.site.owner.annotation()]);
             let data = map.data.get_or_insert_default();
             data.insert(FENCE.to_owned(), fence.to_string());
             data.insert(self.key.clone(), text);
@@ -136,13 +138,22 @@ impl Record {
     }
 
     fn name(&self) -> String {
-        format!("piton-{}", self.environment)
+        format!("piton-{}", self.site.environment)
     }
 
     fn fresh(&self) -> ConfigMap {
-        let labels = BTreeMap::from([(ENVIRONMENT_LABEL.to_owned(), self.environment.to_string())]);
+        let labels = BTreeMap::from([(ENVIRONMENT_LABEL.to_owned(), self.site.environment.to_string())]);
         let metadata = ObjectMeta { name: Some(self.name()), labels: Some(labels), ..ObjectMeta::default() };
         ConfigMap { metadata, ..ConfigMap::default() }
+    }
+
+    /// What is known, where the map is not another pipeline's.
+    fn own(&self, map: &ConfigMap) -> Result<Known, TargetError> {
+        let known = self.known(map);
+        let trees: Vec<&TreeId> = [&known.deployed, &known.doing].into_iter().flatten().map(|it| &it.tree).collect();
+        let place = format!("{}/{}", self.namespace, self.name());
+        owner::check(&self.site, &place, map.metadata.annotations.as_ref(), &trees)?;
+        Ok(known)
     }
 
     /// One that cannot be read is none: what is live is then told by Helm's own labels.

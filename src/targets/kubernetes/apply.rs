@@ -30,6 +30,7 @@ use super::{
     refusals::{self, world},
     scope,
     stage::Stage,
+    traffic::hand::Hand,
 };
 use crate::{
     clients::kube::{Applied, How, KubeError},
@@ -53,8 +54,10 @@ const ESTABLISHED_WITHIN: Duration = Duration::from_secs(60);
 pub enum Way {
     /// To users: a field that someone else has stops it, unless the pipeline says `force`.
     Forward,
-    /// Back to what was good: a hand edit must not stand in the way, except one of the number of replicas.
+    /// Back to what was good: a hand edit must not stand in the way, except one that keeps more replicas up.
     Back,
+    /// To stable, what users are on already: the same, for what has proven itself must not stop halfway.
+    Through,
     /// Over what was changed by hand: everything is as the release says afterwards.
     Over,
 }
@@ -121,7 +124,7 @@ pub async fn write(
             return Err(error);
         }
         if !conflicts.is_empty() {
-            return Err(conflicts::refusal(&conflicts));
+            return Err(conflicts::refusal(&conflicts, wrote.objects));
         }
         if rank == Rank::Definitions {
             established(stage, &same).await?;
@@ -165,7 +168,7 @@ pub async fn try_all(stage: &Stage<'_>, manifests: &[Manifest], tree: &TreeId) -
     }
     match conflicts.is_empty() {
         true => Ok(tried),
-        false => Err(conflicts::refusal(&conflicts)),
+        false => Err(conflicts::refusal(&conflicts, 0)),
     }
 }
 
@@ -210,7 +213,8 @@ async fn free(stage: &Stage<'_>, manifest: &Manifest) -> Result<(), TargetError>
     let label = seen.labels.as_ref().and_then(|labels| labels.get(ENVIRONMENT_LABEL));
     if let Some(other) = label.filter(|label| *label != stage.site.environment.as_str()) {
         return Err(world(format!(
-            "{}: {id} belongs to the environment `{other}` of piton; give one of them another name or namespace, or take the label              `{ENVIRONMENT_LABEL}` off",
+            "{}: {id} belongs to the environment `{other}` of piton; give one of them another name or namespace, or take the \
+             label `{ENVIRONMENT_LABEL}` off",
             manifest.spot()
         )));
     }
@@ -312,7 +316,8 @@ impl<'b, 'a> Run<'b, 'a> {
             }
             if !conflicts.is_empty() && !how.force && (self.way != Way::Forward || self.stage.config.force()) {
                 how.force = true;
-                self.overrule(conflicts, &mut object);
+                let live = self.replicas_there(manifest, &conflicts).await.map_err(Refused::Other)?;
+                self.overrule(conflicts, live, &mut object);
                 continue;
             }
             if !conflicts.is_empty() {
@@ -324,10 +329,19 @@ impl<'b, 'a> Run<'b, 'a> {
         }
     }
 
-    /// Notes what is taken from others. On the way back the number of replicas is left to whoever set it: it may be what
-    /// keeps the service up.
-    fn overrule(&self, conflicts: Vec<Conflict>, object: &mut Value) {
-        let keeps = |conflict: &Conflict| self.way == Way::Back && conflict.field == ".spec.replicas";
+    /// How many replicas there are, where somebody else has set their number.
+    async fn replicas_there(&self, manifest: &Manifest, conflicts: &[Conflict]) -> Result<Option<u64>, TargetError> {
+        if !conflicts.iter().any(|conflict| conflict.field == conflicts::REPLICAS) {
+            return Ok(None);
+        }
+        let hand = Hand { cluster: &self.stage.cluster, fence: self.stage.held.fence };
+        Ok(hand.get(&manifest.id).await?.and_then(|live| live["spec"]["replicas"].as_u64()))
+    }
+
+    /// Notes what is taken from others.
+    fn overrule(&self, conflicts: Vec<Conflict>, live: Option<u64>, object: &mut Value) {
+        let leaves_more = conflicts::leaves_more(self.way, live, object);
+        let keeps = |conflict: &Conflict| leaves_more && conflict.field == conflicts::REPLICAS;
         let (left, taken): (Vec<Conflict>, Vec<Conflict>) = conflicts.into_iter().partition(keeps);
         if let (false, Some(spec)) = (left.is_empty(), object.get_mut("spec").and_then(Value::as_object_mut)) {
             spec.remove("replicas");

@@ -1,11 +1,14 @@
 //! Fields that someone else set to another value: who, which field, when. A hand edit of the world is no fault of the release.
 
 use kube::core::Status;
+use serde_json::Value;
 
-use super::manifest::Manifest;
+use super::{apply::Way, manifest::Manifest};
 use crate::{clients::kube::ObjectId, targets::TargetError};
 
 const CAUSE: &str = "FieldManagerConflict";
+/// As the server names the number of replicas.
+pub const REPLICAS: &str = ".spec.replicas";
 /// More than that nobody reads in one sentence.
 const TOLD_MAX: usize = 20;
 
@@ -39,16 +42,31 @@ pub fn are_ours(conflicts: &[Conflict]) -> bool {
     !conflicts.is_empty() && conflicts.iter().all(|conflict| conflict.by.split(' ').next() == Some(ours.as_str()))
 }
 
-/// All of them in one sentence, with what a person can do.
-pub fn refusal(conflicts: &[Conflict]) -> TargetError {
+/// All of them in one sentence, with what a person can do. `written`: so many objects were applied before they were seen.
+pub fn refusal(conflicts: &[Conflict], written: usize) -> TargetError {
     let count = conflicts.len();
     let fields = if count == 1 { "a field belongs" } else { "some fields belong" };
+    let so = match written {
+        0 => "so nothing was applied".to_owned(),
+        1 => "so no more was applied than 1 object before".to_owned(),
+        more => format!("so no more was applied than {more} objects before"),
+    };
     let what = format!(
-        "{fields} to others, so nothing was applied: {}; put the live value into the release, undo the edit, or say `force: true` \
+        "{fields} to others, {so}: {}; put the live value into the release, undo the edit, or say `force: true` \
          in the target to take such fields over",
         list(conflicts)
     );
     TargetError::World { what, source: None }
+}
+
+/// Whether the number of replicas is left to whoever set it: more of them may be what keeps the service up. Fewer never do,
+/// least of all none, to which somebody went to stop the damage.
+pub fn leaves_more(way: Way, live: Option<u64>, object: &Value) -> bool {
+    let wanted = object["spec"]["replicas"].as_u64();
+    match way {
+        Way::Back | Way::Through => matches!((live, wanted), (Some(live), Some(wanted)) if live >= wanted),
+        Way::Forward | Way::Over => false,
+    }
 }
 
 /// `.spec.replicas` of Deployment shop/web (web.yaml:3) is held by "kubectl-edit"…
@@ -87,7 +105,12 @@ mod tests {
         let own =
             Conflict { by: "\"piton\" with subresource \"scale\" using apps/v1".to_owned(), ..conflicts[0].clone() };
         assert!(are_ours(std::slice::from_ref(&own)) && !are_ours(&[own, conflicts[0].clone()]) && !are_ours(&[]));
-        let text = refusal(&conflicts).to_string();
+        let half = refusal(&conflicts, 12).to_string();
+        assert!(
+            half.starts_with("a field belongs to others, so no more was applied than 12 objects before: "),
+            "{half}"
+        );
+        let text = refusal(&conflicts, 0).to_string();
         assert!(
             text.starts_with(
                 "a field belongs to others, so nothing was applied: `.spec.replicas` of Deployment shop/web (web.yaml:3) by \
@@ -95,5 +118,24 @@ mod tests {
             ),
             "{text}"
         );
+    }
+
+    #[test]
+    fn only_a_number_that_is_not_smaller_is_left_to_others() {
+        let wants = |replicas: Value| json!({"spec": {"replicas": replicas}});
+        let cases = [
+            (Way::Back, Some(5), json!(3), true),
+            (Way::Back, Some(3), json!(3), true),
+            (Way::Through, Some(5), json!(3), true),
+            (Way::Back, Some(0), json!(3), false),
+            (Way::Through, Some(2), json!(3), false),
+            (Way::Back, None, json!(3), false),
+            (Way::Back, Some(5), Value::Null, false),
+            (Way::Over, Some(5), json!(3), false),
+            (Way::Forward, Some(5), json!(3), false),
+        ];
+        for (way, live, wanted, left) in cases {
+            assert_eq!(leaves_more(way, live, &wants(wanted.clone())), left, "{way:?} {live:?} {wanted}");
+        }
     }
 }

@@ -3,12 +3,13 @@
 use super::{
     apply::{self, Way, Wrote},
     conflicts,
-    fence::Guard,
+    fence::{self, Guard},
+    health,
     manifest::Manifest,
     order,
-    prune::{self, Pruned},
+    prune::{self, Leftovers, Pruned},
     render::Rendered,
-    rollout,
+    rollout::{self, Watched},
     stage::Stage,
 };
 use crate::{clients::kube::ObjectId, model::TreeId, targets::TargetError};
@@ -18,6 +19,7 @@ const NAMED_MAX: usize = 5;
 
 /// Asks the server whether it would take the release; users see nothing of it.
 pub async fn rehearse(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<String, TargetError> {
+    fence::check_objects(stage, &rendered.manifests).await?;
     stage.say("asking the server whether it would take the release");
     let tried = apply::try_all(stage, &rendered.manifests, tree).await?;
     let mut note =
@@ -36,19 +38,24 @@ pub async fn rehearse(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered)
 
 /// Applies the release, watches until it is ready, and deletes what it replaces. All of it may be done again after any write.
 pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, way: Way) -> Result<String, TargetError> {
+    fence::check_objects(stage, &rendered.manifests).await?;
     let guard = announce(stage, tree, rendered).await?;
     let wrote = match apply::write(stage, &rendered.manifests, tree, way, &guard).await {
         Ok(wrote) => wrote,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
-    let watched = watch(stage, &rendered.manifests).await;
+    let watched = watch(stage, &rendered.manifests, way).await;
     let ready = match watched {
         Ok(ready) => ready,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
     guard.check_surely(&stage.held).await?;
     let wanted: Vec<ObjectId> = rendered.manifests.iter().map(|manifest| manifest.id.clone()).collect();
-    let pruned = match prune::prune(stage, &wanted, &guard).await {
+    let leftovers = match way {
+        Way::Forward | Way::Over => Leftovers::Fail,
+        Way::Back | Way::Through => Leftovers::Tell,
+    };
+    let pruned = match prune::prune(stage, &wanted, &guard, leftovers).await {
         Ok(pruned) => pruned,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
@@ -56,6 +63,7 @@ pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, wa
     let inventory = &mut stage.held.inventory;
     inventory.stable = Some(tree.clone());
     inventory.renderer = rendered.renderer.clone();
+    inventory.passing = passing(&rendered.manifests).collect();
     (inventory.doing, inventory.candidate) = (None, None);
     stage.held.keep().await?;
     Ok(note(&wrote, &pruned, &ready, rendered))
@@ -63,25 +71,26 @@ pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, wa
 
 /// Deletes all that we made here.
 pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
-    if stage.held.version.is_none() {
+    if !stage.held.is_there() {
         return Ok("nothing of ours is known here".to_owned());
     }
     stage.held.keep().await?;
     let guard = Guard::over(&stage.held);
-    let pruned = match prune::prune(stage, &[], &guard).await {
+    let pruned = match prune::prune(stage, &[], &guard, Leftovers::Fail).await {
         Ok(pruned) => pruned,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
     drop(guard);
     let inventory = &mut stage.held.inventory;
     (inventory.stable, inventory.candidate, inventory.doing) = (None, None, None);
+    inventory.passing.clear();
     stage.held.keep().await?;
     Ok(told(&pruned).unwrap_or_else(|| "there was nothing to take down".to_owned()))
 }
 
 /// Raises the number in the inventory, which is made where it is missing.
 pub async fn claim(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<(), TargetError> {
-    if stage.held.version.is_none() {
+    if !stage.held.is_there() {
         own_namespace(stage, tree, rendered).await?;
     }
     stage.held.keep().await
@@ -92,6 +101,7 @@ async fn announce(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> 
     for manifest in &rendered.manifests {
         stage.held.inventory.objects.want(&manifest.id);
     }
+    stage.held.inventory.passing.extend(passing(&rendered.manifests));
     stage.held.inventory.doing = Some(tree.clone());
     claim(stage, tree, rendered).await?;
     Ok(Guard::over(&stage.held))
@@ -117,13 +127,23 @@ async fn note_what_is_there(stage: &mut Stage<'_>, error: TargetError) -> Target
     }
 }
 
-async fn watch(stage: &Stage<'_>, manifests: &[Manifest]) -> Result<String, TargetError> {
+/// Jobs that the cluster collects when they are done.
+fn passing(manifests: &[Manifest]) -> impl Iterator<Item = ObjectId> {
+    manifests.iter().filter(|m| health::is_collected_when_done(&m.object)).map(|m| m.id.clone())
+}
+
+async fn watch(stage: &Stage<'_>, manifests: &[Manifest], way: Way) -> Result<String, TargetError> {
     let watched: Vec<ObjectId> =
         manifests.iter().map(|manifest| &manifest.id).filter(|id| !order::is_only_text(id)).cloned().collect();
     if watched.is_empty() {
         return Ok("nothing of it needs to become ready".to_owned());
     }
-    rollout::watch(&stage.cluster, &watched, stage.config.rollout(), &stage.site.progress).await.into_result()
+    let watched = Watched::from(&watched).with_passing(passing(manifests));
+    let watched = match way {
+        Way::Back => watched.on_the_way_back(),
+        Way::Forward | Way::Through | Way::Over => watched,
+    };
+    rollout::watch(&stage.cluster, watched, stage.config.rollout(), &stage.site.progress).await.into_result()
 }
 
 fn note(wrote: &Wrote, pruned: &Pruned, ready: &str, rendered: &Rendered) -> String {
@@ -145,7 +165,9 @@ fn told(pruned: &Pruned) -> Option<String> {
     let deleted = (!pruned.deleted.is_empty()).then(|| format!("deleted: {}", named(pruned.deleted.iter())));
     let kept = pruned.kept.iter().map(|(id, why)| format!("{id} ({why})")).take(NAMED_MAX).collect::<Vec<_>>();
     let kept = (!kept.is_empty()).then(|| format!("not deleted: {}", kept.join(", ")));
-    let parts: Vec<String> = deleted.into_iter().chain(kept).collect();
+    let left = pruned.left.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>();
+    let left = (!left.is_empty()).then(|| format!("left over until the next act: {}", left.join(", ")));
+    let parts: Vec<String> = deleted.into_iter().chain(kept).chain(left).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 

@@ -1,5 +1,7 @@
 //! What stands: live against the release, and whether the release could be applied again. Nothing is written.
 
+use std::collections::BTreeMap;
+
 use super::{
     KubernetesTarget,
     config::{Seat, Source},
@@ -17,13 +19,17 @@ use crate::{
 const ANY_FENCE: u64 = u64::MAX;
 
 impl KubernetesTarget {
-    pub(super) async fn see_drift(&self, release: &Release) -> Result<Vec<Difference>, TargetError> {
+    pub(super) async fn see_drift(
+        &self,
+        release: &Release,
+        digests: &BTreeMap<String, String>,
+    ) -> Result<Vec<Difference>, TargetError> {
         let mut differences = compare(&self.look().await?, release);
         for (at, seat) in self.config.seats.iter().enumerate() {
             let stage = self.stage(at, ANY_FENCE).await?;
             let rendered = stage.render(&release.tree).await?;
             self.site.progress.clear();
-            let found = drift::look(&stage.cluster, &wanted(&stage, seat, &rendered, release)).await;
+            let found = drift::look(&stage.cluster, &wanted(&stage, seat, &rendered, release), digests).await;
             let found = found.map_err(|error| unseen(seat, "compare what is live with the release", &error))?;
             differences.extend(
                 found

@@ -4,6 +4,8 @@
 mod entries;
 mod keep;
 
+use std::collections::BTreeSet;
+
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,7 +14,10 @@ pub use self::{
     entries::{Entries, Entry, made_since},
     keep::{Held, fence_of, hold, look},
 };
-use crate::model::{EnvironmentName, TreeId};
+use crate::{
+    clients::kube::ObjectId,
+    model::{EnvironmentName, TreeId},
+};
 
 const SCHEMA: u32 = 1;
 /// What a ConfigMap holds at most, with some room for its metadata.
@@ -22,6 +27,8 @@ const BYTES_MAX: usize = 1_000_000;
 pub const MANAGER: &str = "piton";
 /// On each object that we apply: the environment it belongs to.
 pub const ENVIRONMENT_LABEL: &str = "piton.dev/environment";
+/// On each object that we apply: the UID of the ConfigMap that lists it.
+pub const INVENTORY_LABEL: &str = "piton.dev/inventory";
 /// On each object that we apply: the tree it was applied from.
 pub const TREE_ANNOTATION: &str = "piton.dev/tree";
 /// On each object that we apply, and on the inventory: the number of the lease that it was written under.
@@ -48,11 +55,19 @@ pub struct Inventory {
     /// What the canary must know to find its way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Value>,
+    /// Jobs among the objects that the cluster collects when they are done.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub passing: BTreeSet<ObjectId>,
     #[serde(default)]
     pub objects: Entries,
 }
 
 impl Inventory {
+    /// The releases that it speaks of.
+    fn trees(&self) -> Vec<&TreeId> {
+        [&self.stable, &self.candidate, &self.doing].into_iter().flatten().collect()
+    }
+
     /// Whether users are on this release and nothing of another is under way.
     pub fn stands(&self, tree: &TreeId) -> bool {
         self.stable.as_ref() == Some(tree) && self.doing.is_none()

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::{
     KubernetesTarget, canary,
     inventory::{self, Inventory},
-    order, rollout, stage,
+    order,
+    rollout::{self, Watched},
+    stage,
 };
 use crate::{
     clients::kube::ObjectId,
@@ -28,20 +30,21 @@ impl KubernetesTarget {
                 Ok::<_, TargetError>(rollout::Standing::new(cluster, self.config.rollout()))
             });
             let standing = standing.await?;
-            let found = inventory::look(cluster, &seat.namespace, &self.site.environment).await?;
+            let found = inventory::look(cluster, &seat.namespace, &self.site).await?;
             trees.push(found.as_ref().and_then(|inventory| inventory.stable.clone()));
             let Some(inventory) = found else { continue };
             if let Some(doing) = &inventory.doing {
                 live.facts.insert(format!("{}unfinished", prefix(seat)), doing.to_string());
             }
-            let mut objects = watched(&inventory);
+            let mut objects = to_watch(&inventory);
             let canary = stage::canary_of(cluster, &self.config, seat, &self.site, inventory.fence);
             if let Some(canary) = &canary {
                 let seen = canary.look().await?;
                 objects.extend(canary.deployments().into_iter().filter(|_| seen.tree.is_some()));
                 split = seen;
             }
-            for (name, value) in standing.glance(&objects).await.facts() {
+            for (name, value) in standing.glance(Watched::from(&objects).with_passing(inventory.passing)).await.facts()
+            {
                 tell(&mut live.facts, seat, name, value);
             }
         }
@@ -86,7 +89,7 @@ fn prefix(seat: &super::Seat) -> String {
     seat.member.as_ref().map(|member| format!("{member}.")).unwrap_or_default()
 }
 
-fn watched(inventory: &Inventory) -> Vec<ObjectId> {
+fn to_watch(inventory: &Inventory) -> Vec<ObjectId> {
     inventory.objects.iter().map(|(id, _)| id).filter(|id| !order::is_only_text(id)).cloned().collect()
 }
 

@@ -24,6 +24,8 @@ mod share;
 pub mod stage;
 pub mod traffic;
 
+use std::collections::BTreeMap;
+
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -66,22 +68,26 @@ First the server is asked whether it would take everything (dry run): admission,
 Then namespaces, CRDs (until they are served), rules and accounts, ConfigMaps and Secrets, Services, workloads, the rest and admission
 webhooks are applied in this order, server-side, as field manager `piton`. A field that someone else has set to another value is named,
 with its manager, and nothing is applied, unless `force: true` takes such fields over. On the way back all fields are taken, and
-named, except `spec.replicas`, which may be what keeps the service up.
+named, except a `spec.replicas` that is not smaller than the release's: it may be what keeps the service up.
 
 Drift is what applying the release again would change (fields that it sets, with the manager that changed them and when), objects that are
-missing, and workloads whose pods are not all this release's, or run two images under one tag. Values of Secrets are never shown. Before a
+missing, and workloads whose pods are not all this release's, run two images under one tag, or another image than the tag led to when
+the release was looked up first. Values of Secrets are never shown. Before a
 release becomes the way back, and every day, its images are looked up in their registries (with the logins of `docker login`) and its
 objects are tried.
 
-The ConfigMap `piton-ENVIRONMENT` lists what piton made. `prune` deletes what an earlier release made and this one lacks: only what
-piton made itself, what is still labelled as its own, and never a namespace, CRD or volume claim unless `prune_also` names that kind.
+The ConfigMap `piton-ENVIRONMENT` lists what piton made, and says for which pipeline: two with an environment of the same name want two
+namespaces, and the second is refused. `prune` deletes what an earlier release made and this one lacks: only what
+piton made itself, what is still labelled as its own, and never a namespace, CRD or volume claim unless `prune_also` names that kind; a
+StatefulSet that would take its claims along (`whenDeleted: Delete`) counts as one.
 
 `rollout` says how the end is awaited. A pod that is visibly broken (its image cannot be pulled, it crashes, its configuration is missing)
 ends it at once, with the pod, its node, the reason and the last lines of its log; a pod that is merely slow has its time, `within`. One
 failed start of a container is forgiven (`restarts`); a pod without room on any node is given `unschedulable_grace`, which wants to be
 minutes where an autoscaler brings nodes; a container without a readiness probe must stay up for `steady`. The log's last lines (ten at
-most, of 200 characters) are shown to people and go into the ledger: `logs: false` where programs write secrets there. A pod of the
-revision before that is not ready and holds up its StatefulSet is deleted. The gate `workload` goes on looking while users move.
+most, of 200 characters) are shown to people and go into the ledger: `logs: false` where programs write secrets there. On the way back
+a pod of the release that is left which is not ready and holds up its StatefulSet is evicted, if disruption budgets allow it. A Job with
+`ttlSecondsAfterFinished` may be gone when it is done. The gate `workload` goes on looking while users move.
 
 Encrypted files (git-crypt, sops, age, PGP, ansible-vault) are never read: under `manifests` they are refused unless `opaque` names them.
 
@@ -171,8 +177,8 @@ impl KubernetesTarget {
     }
 
     /// Does the same in all places at once; one that fails fails it all, and its note says which it is.
-    async fn everywhere<'b, F: Future<Output = Result<String, TargetError>>>(
-        &'b self,
+    async fn everywhere<F: Future<Output = Result<String, TargetError>>>(
+        &self,
         act: impl Fn(usize) -> F,
     ) -> Result<String, TargetError> {
         let all: Vec<usize> = (0..self.places.len()).collect();
@@ -221,7 +227,7 @@ impl KubernetesTarget {
             return Ok(format!("{note}; {}", share::bring_up(&mut stage, release, &rendered).await?));
         }
         // Without an inventory there is nobody to fence off, and perhaps no namespace to keep it in.
-        if stage.held.version.is_some() {
+        if stage.held.is_there() {
             stage.held.inventory.candidate = Some(release.tree.clone());
             stage.held.keep().await?;
         }
@@ -290,8 +296,12 @@ impl Target for KubernetesTarget {
         Sights { drift: true, way_back: true }
     }
 
-    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
-        Box::pin(self.see_drift(release))
+    fn drift<'a>(
+        &'a self,
+        release: &'a Release,
+        digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        Box::pin(self.see_drift(release, digests))
     }
 
     fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {

@@ -52,7 +52,9 @@ pub fn ranks(manifests: &[Manifest]) -> Vec<(Rank, Vec<&Manifest>)> {
 /// Whether an object of this kind is there for all it can be as soon as it is written.
 pub fn is_only_text(id: &ObjectId) -> bool {
     match rank(id) {
-        Rank::Rules | Rank::Accounts | Rank::Admission => true,
+        Rank::Rules | Rank::Accounts => true,
+        // An API that others serve says whether it does.
+        Rank::Admission => id.group() == "admissionregistration.k8s.io",
         Rank::Configuration => matches!(id.kind.as_str(), "ConfigMap" | "Secret"),
         Rank::Namespaces | Rank::Definitions | Rank::Services | Rank::Workloads | Rank::Rest => false,
     }
@@ -96,9 +98,20 @@ mod tests {
         assert_eq!(order, expected);
     }
 
+    #[test]
+    fn what_says_how_it_is_doing_is_watched() {
+        let texts = |version: &str, kind: &str| is_only_text(&id(version, kind));
+        assert!(texts("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"));
+        assert!(!texts("apiregistration.k8s.io/v1", "APIService"));
+        assert!(texts("v1", "Secret") && !texts("v1", "PersistentVolumeClaim"));
+    }
+
+    fn id(version: &str, kind: &str) -> ObjectId {
+        ObjectId { api_version: version.to_owned(), kind: kind.to_owned(), namespace: None, name: "x".to_owned() }
+    }
+
     fn manifest(version: &str, kind: &str) -> Manifest {
-        let id =
-            ObjectId { api_version: version.to_owned(), kind: kind.to_owned(), namespace: None, name: "x".to_owned() };
+        let id = id(version, kind);
         Manifest { id, object: Value::Null, file: String::new(), line: 0, document: 0 }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{
     config::Precious,
     fence::Guard,
-    inventory::{ENVIRONMENT_LABEL, Entry, made_since},
+    inventory::{ENVIRONMENT_LABEL, Entry, INVENTORY_LABEL, made_since},
     order,
     refusals::about,
     stage::Stage,
@@ -25,6 +25,17 @@ pub struct Pruned {
     pub deleted: Vec<ObjectId>,
     /// With the reason.
     pub kept: Vec<(ObjectId, &'static str)>,
+    /// What could not be deleted, in a sentence each; the inventory keeps it for the next act.
+    pub left: Vec<String>,
+}
+
+/// What becomes of an act when something cannot be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// It fails.
+    Fail,
+    /// It is done: users are where they are to be, and what is left over does them no harm.
+    Tell,
 }
 
 /// What to do with an object that is wanted no more.
@@ -38,7 +49,12 @@ enum Verdict {
 }
 
 /// Deletes in the reverse order of applying. Whoever is killed in the middle goes on the next time.
-pub async fn prune(stage: &mut Stage<'_>, wanted: &[ObjectId], guard: &Guard) -> Result<Pruned, TargetError> {
+pub async fn prune(
+    stage: &mut Stage<'_>,
+    wanted: &[ObjectId],
+    guard: &Guard,
+    leftovers: Leftovers,
+) -> Result<Pruned, TargetError> {
     let wanted: BTreeSet<_> = wanted.iter().map(name).collect();
     let objects = stage.held.inventory.objects.iter();
     let mut surplus: Vec<(ObjectId, Entry)> =
@@ -52,7 +68,8 @@ pub async fn prune(stage: &mut Stage<'_>, wanted: &[ObjectId], guard: &Guard) ->
             continue;
         }
         stage.say(format!("deleting {id}"));
-        let verdict = remove(stage, &id, &entry).await?;
+        let removed = remove(stage, &id, &entry).await;
+        let Some(verdict) = pruned.told(removed, leftovers)? else { continue };
         if verdict == Verdict::Delete {
             stage.held.inventory.objects.forget(&id);
             pruned.deleted.push(id);
@@ -61,6 +78,24 @@ pub async fn prune(stage: &mut Stage<'_>, wanted: &[ObjectId], guard: &Guard) ->
         }
     }
     Ok(pruned)
+}
+
+impl Pruned {
+    /// What became of one; `None`: it is left, and noted.
+    fn told(
+        &mut self,
+        removed: Result<Verdict, TargetError>,
+        leftovers: Leftovers,
+    ) -> Result<Option<Verdict>, TargetError> {
+        match (removed, leftovers) {
+            (Ok(verdict), _) => Ok(Some(verdict)),
+            (Err(error @ (TargetError::World { .. } | TargetError::Release(_))), Leftovers::Tell) => {
+                self.left.push(error.to_string());
+                Ok(None)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
 }
 
 fn keep(stage: &mut Stage<'_>, id: &ObjectId, verdict: Verdict, pruned: &mut Pruned) {
@@ -112,9 +147,15 @@ async fn remove(stage: &Stage<'_>, id: &ObjectId, entry: &Entry) -> Result<Verdi
             Ok(None) | Err(KubeError::UnknownKind { .. }) => return Ok(Verdict::Delete),
             Err(error) => return Err(about("look at", id, &error)),
         };
-        let verdict = judge(entry, &seen, stage.site.environment.as_str());
+        let verdict = judge(entry, &seen, stage.site.environment.as_str(), stage.held.uid());
         if verdict != Verdict::Delete || seen.deletion_timestamp.is_some() {
             return Ok(verdict);
+        }
+        if !stage.config.prune_also().contains(&Precious::VolumeClaims) && takes_claims_along(stage, id).await? {
+            return Ok(Verdict::Keep(
+                "its `persistentVolumeClaimRetentionPolicy` deletes its volume claims with it; it goes only with \
+                 `prune_also: [volume_claims]`, or with `whenDeleted: Retain`",
+            ));
         }
         match stage.cluster.delete(id, &seen).await {
             Ok(_) => return Ok(Verdict::Delete),
@@ -126,10 +167,24 @@ async fn remove(stage: &Stage<'_>, id: &ObjectId, entry: &Entry) -> Result<Verdi
     Err(super::refusals::world(format!("cannot delete {id}: others change it all the time")))
 }
 
-fn judge(entry: &Entry, seen: &Seen, environment: &str) -> Verdict {
-    let label = seen.labels.as_ref().and_then(|labels| labels.get(ENVIRONMENT_LABEL));
-    if label.is_none_or(|label| label != environment) {
+/// Whether deleting it deletes what people keep in its volumes.
+async fn takes_claims_along(stage: &Stage<'_>, id: &ObjectId) -> Result<bool, TargetError> {
+    if id.group() != "apps" || id.kind != "StatefulSet" {
+        return Ok(false);
+    }
+    let api = stage.cluster.api(id).await.map_err(|error| about("look at", id, &error))?;
+    let live = api.get_opt(&id.name).await.map_err(|error| about("look at", id, &error.into()))?;
+    Ok(live.is_some_and(|live| live.data["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"))
+}
+
+fn judge(entry: &Entry, seen: &Seen, environment: &str, inventory: Option<&str>) -> Verdict {
+    let label = |key: &str| seen.labels.as_ref().and_then(|labels| labels.get(key));
+    if label(ENVIRONMENT_LABEL).is_none_or(|label| label != environment) {
         return Verdict::Forget("it is not marked as ours");
+    }
+    // An older piton did not write it.
+    if label(INVENTORY_LABEL).is_some_and(|label| Some(label.as_str()) != inventory) {
+        return Verdict::Forget("another pipeline has applied it since");
     }
     let is_ours = match entry {
         Entry::Ours { uid } => seen.uid.as_ref() == Some(uid),
@@ -152,6 +207,17 @@ mod tests {
     }
 
     #[test]
+    fn a_deletion_that_fails_is_told_where_users_are_home_already() {
+        let failed = || Err(super::super::refusals::world("cannot delete Service shop/a: no"));
+        let mut pruned = Pruned::default();
+        pruned.told(failed(), Leftovers::Fail).expect_err("the act fails");
+        assert_eq!(pruned.told(failed(), Leftovers::Tell).expect("the act goes on"), None);
+        assert_eq!(pruned.left, ["cannot delete Service shop/a: no"]);
+        let fenced = Err(TargetError::Fenced { ours: 1, seen: 2 });
+        pruned.told(fenced, Leftovers::Tell).expect_err("somebody else acts here");
+    }
+
+    #[test]
     fn only_what_we_made_and_what_is_marked_is_deleted() {
         let at = |second: &str| format!("2026-01-01T00:00:{second}Z");
         let since = jiff::Timestamp::from_second(1_767_225_630).expect("a time");
@@ -168,7 +234,14 @@ mod tests {
             (&Entry::Adopted, seen("u", Some("staging"), &at("31")), Verdict::Forget("someone else made it")),
         ];
         for (entry, seen, expected) in cases {
-            assert_eq!(judge(entry, &seen, "staging"), expected, "{entry:?} {seen:?}");
+            assert_eq!(judge(entry, &seen, "staging", Some("list")), expected, "{entry:?} {seen:?}");
         }
+        let listed = |inventory: &str| {
+            let mut seen = seen("u", Some("staging"), &at("00"));
+            seen.labels.get_or_insert_default().insert(INVENTORY_LABEL.to_owned(), inventory.to_owned());
+            judge(&ours, &seen, "staging", Some("list"))
+        };
+        assert_eq!(listed("list"), Verdict::Delete);
+        assert_eq!(listed("another"), Verdict::Forget("another pipeline has applied it since"));
     }
 }

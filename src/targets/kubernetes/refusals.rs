@@ -29,14 +29,18 @@ pub fn of_apply(manifest: &Manifest, error: &KubeError) -> TargetError {
     }
 }
 
-/// Content that is refused is the release's fault; so are quotas and admission rules, which it does not keep.
+/// Content that is refused is the release's fault; so are admission rules, which it does not keep. What room a quota leaves
+/// depends on whoever else is there.
 fn blames_release(error: &KubeError) -> bool {
     match error {
         KubeError::UnknownKind { .. } => true,
         KubeError::Config(_) | KubeError::Unreachable(_) => false,
         KubeError::Refused(status) => match status.code {
             400 | 405 | 413 | 422 => true,
-            403 => !is_for_the_account(&status.message) && !is_terminating(&status.message),
+            403 => {
+                let message = status.message.as_str();
+                !is_for_the_account(message) && !is_terminating(message) && !is_over_a_quota(message)
+            }
             // A webhook may answer with any code, and a field that the kind does not have is answered with 500.
             _ => denied_by_webhook(&status.message) || status.message.contains("failed to create typed patch object"),
         },
@@ -49,6 +53,10 @@ fn denied_by_webhook(message: &str) -> bool {
 
 fn is_for_the_account(message: &str) -> bool {
     message.contains(" is forbidden: User ") && message.contains(" cannot ")
+}
+
+fn is_over_a_quota(message: &str) -> bool {
+    message.contains("exceeded quota")
 }
 
 fn is_terminating(message: &str) -> bool {
@@ -90,7 +98,8 @@ mod tests {
     #[test]
     fn the_guilty_one_is_told_from_the_message() {
         let cases = [
-            (403, "pods \"a\" is forbidden: exceeded quota: small, requested: pods=1", true, ""),
+            (403, "pods \"a\" is forbidden: exceeded quota: small, requested: pods=1", false, ""),
+            (403, "pods \"a\" is forbidden: maximum cpu usage per Container is 1, but limit is 2", true, ""),
             (
                 403,
                 "deployments.apps \"web\" is forbidden: User \"ci\" cannot patch resource \"deployments\"",

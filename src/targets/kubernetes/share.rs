@@ -78,7 +78,7 @@ impl KubernetesTarget {
         if !stage.held.inventory.stands(&keep.tree) {
             notes.push(canary(&stage)?.hold(keep).await?);
             let rendered = stage.render(&keep.tree).await?;
-            notes.push(deploy::whole(&mut stage, &keep.tree, &rendered, Way::Forward).await?);
+            notes.push(deploy::whole(&mut stage, &keep.tree, &rendered, Way::Through).await?);
         }
         notes.push(canary(&stage)?.hand_back(None).await?);
         notes.retain(|note| !note.is_empty());

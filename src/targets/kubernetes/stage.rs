@@ -34,7 +34,7 @@ impl<'a> Stage<'a> {
         fence: u64,
     ) -> Result<Stage<'a>, TargetError> {
         identify(&cluster, seat).await?;
-        let held = inventory::hold(&cluster, &seat.namespace, &site.environment, fence).await?;
+        let held = inventory::hold(&cluster, &seat.namespace, site, fence).await?;
         Ok(Stage { cluster, config, seat, site, held })
     }
 
@@ -76,7 +76,9 @@ impl<'a> Stage<'a> {
         let mut object = manifest.object.clone();
         let fence = self.held.fence.to_string();
         let annotations = [(inventory::TREE_ANNOTATION, tree.as_str()), (inventory::FENCE_ANNOTATION, fence.as_str())];
-        let labels = [(inventory::ENVIRONMENT_LABEL, self.site.environment.as_str())];
+        let environment = Some((inventory::ENVIRONMENT_LABEL, self.site.environment.as_str()));
+        let of = self.held.uid().map(|uid| (inventory::INVENTORY_LABEL, uid));
+        let labels: Vec<(&str, &str)> = environment.into_iter().chain(of).collect();
         scope::mark(&mut object, &labels, &annotations);
         object
     }

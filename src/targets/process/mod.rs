@@ -233,7 +233,11 @@ impl Target for Process {
         Sights { drift: true, way_back: true }
     }
 
-    fn drift<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+    fn drift<'a>(
+        &'a self,
+        release: &'a Release,
+        _digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
         Box::pin(self.see_drift(release))
     }
 

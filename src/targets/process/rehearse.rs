@@ -75,9 +75,10 @@ fn missing_programs(config: &Config, fresh: &Path, built: &Path) -> Vec<String> 
         // What a variable or a build makes of it is known only then.
         let comes_later = program.contains("${") || (!config.build.is_empty() && who != "the build");
         let found = [fresh, built].iter().any(|dir| is_there(program, dir));
-        if !found && !(comes_later && program.contains('/')) {
-            told.insert(format!("the program `{program}` of {who} is not there"));
+        if found || (comes_later && program.contains('/')) {
+            continue;
         }
+        told.insert(format!("the program `{program}` of {who} is not there"));
     }
     told.into_iter().collect()
 }

@@ -14,6 +14,8 @@ pub enum Behaviour {
     },
     /// Is ready, and ends after a while, again and again.
     Fades(Duration),
+    /// The same as soon as its pod has the annotation `piton.test/end`.
+    FadesWhenTold,
     /// Its image cannot be pulled.
     Pull,
     /// Runs, but its readiness probe fails.
@@ -33,6 +35,7 @@ impl Behaviour {
         let (last, before) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         match (before, last) {
             ("slow", time) => duration(time).map_or(Behaviour::Good, Behaviour::Slow),
+            ("fades", "told") => Behaviour::FadesWhenTold,
             ("fades", time) => duration(time).map_or(Behaviour::Good, Behaviour::Fades),
             ("exit", code) => code.parse().map_or(Behaviour::Good, |code| Behaviour::Ends { code }),
             (_, "crash") => Behaviour::Ends { code: 1 },

@@ -141,9 +141,12 @@ impl Container {
             Behaviour::Ends { .. } => RUNS,
             Behaviour::Slow(time) => time,
             Behaviour::Never => PROBE_PERIOD.min(pace.ready_after * 2),
-            Behaviour::Good | Behaviour::Fades(_) | Behaviour::Stubborn | Behaviour::Pull | Behaviour::Config => {
-                pace.ready_after
-            }
+            Behaviour::Good
+            | Behaviour::Fades(_)
+            | Behaviour::FadesWhenTold
+            | Behaviour::Stubborn
+            | Behaviour::Pull
+            | Behaviour::Config => pace.ready_after,
         };
         self.next = Some(now + until);
         let [_, last] = std::mem::take(&mut self.logs);
@@ -153,6 +156,13 @@ impl Container {
             Said::normal("Created", "Container created".to_owned()),
             Said::normal("Started", "Container started".to_owned()),
         ]
+    }
+
+    /// Somebody has said that it is to end, if it is of those that heed it.
+    pub fn told_to_end(&mut self, now: Instant) {
+        if self.behaviour == Behaviour::FadesWhenTold && self.is_ready() {
+            self.next = Some(now);
+        }
     }
 
     /// What happens by itself at this time.
@@ -179,7 +189,7 @@ impl Container {
     fn step_running(&mut self, ready: bool, pace: Pace, now: Instant) -> Vec<Said> {
         match self.behaviour {
             Behaviour::Ends { code } => self.end(code, pace, now),
-            Behaviour::Fades(_) if ready => self.end(1, pace, now),
+            Behaviour::Fades(_) | Behaviour::FadesWhenTold if ready => self.end(1, pace, now),
             Behaviour::Never => {
                 self.next = Some(now + PROBE_PERIOD);
                 vec![Said::warning(
@@ -193,9 +203,12 @@ impl Container {
                 self.next = Some(now + time);
                 self.say_ready()
             }
-            Behaviour::Good | Behaviour::Slow(_) | Behaviour::Stubborn | Behaviour::Pull | Behaviour::Config => {
-                self.say_ready()
-            }
+            Behaviour::Good
+            | Behaviour::FadesWhenTold
+            | Behaviour::Slow(_)
+            | Behaviour::Stubborn
+            | Behaviour::Pull
+            | Behaviour::Config => self.say_ready(),
         }
     }
 

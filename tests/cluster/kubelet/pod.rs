@@ -143,6 +143,9 @@ impl Life {
                 None => container.start(pace, now),
             }
         } else {
+            if pod.annotations().contains_key("piton.test/end") {
+                container.told_to_end(now);
+            }
             container.step(pace, now)
         };
         let list = if is_init { "initContainers" } else { "containers" };

@@ -239,7 +239,7 @@ impl Stand<'_> {
     /// The rollout is over, and the router's list of endpoints has so many of them.
     pub async fn wait_ready(&self, release: &Release, pods: u32) -> Result<(), TargetError> {
         let canary = [self.canary_id()];
-        rollout::watch(self.hand.cluster, &canary, self.rollout, self.progress).await.into_result()?;
+        rollout::watch(self.hand.cluster, &canary, &self.rollout_left(), self.progress).await.into_result()?;
         match self.canary_service() {
             Some(service) => {
                 let which = (self.namespace(), service, Whose::Of(&self.name));

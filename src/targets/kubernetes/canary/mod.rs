@@ -15,6 +15,8 @@ mod verify;
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 pub use self::{
     config::{Config, Track},
     names::TREE,
@@ -31,9 +33,12 @@ use super::{
 };
 use crate::{
     clients::kube::{Cluster, ObjectId},
-    model::{Release, Share, TreeId},
+    model::{Release, Share, Span, TreeId},
     targets::{Progress, TargetError},
 };
+
+/// So much time is left for the last look of an act, however late it is.
+const LEFT_MIN: Duration = Duration::from_secs(1);
 
 /// The canaries of an environment, for one act under one lease.
 pub struct Canary<'a> {
@@ -172,7 +177,10 @@ impl Canary<'_> {
     }
 
     fn stands(&self) -> Vec<Stand<'_>> {
+        // However many canaries there are and whatever each waits for, one act has the time of one rollout.
+        let until = Instant::now() + self.rollout.within.as_duration();
         let stand = |track| Stand {
+            until,
             hand: Hand { cluster: self.cluster, fence: self.fence },
             pair: Track::pair(track, self.namespace),
             home: self.namespace,
@@ -196,11 +204,20 @@ struct Stand<'a> {
     name: String,
     rollout: &'a rollout::Config,
     progress: &'a Progress,
+    /// When everything that the act waits for must be there.
+    until: Instant,
 }
 
 impl Stand<'_> {
+    /// What is left of the time; a moment is always left, for what is ready already.
     fn within(&self) -> Duration {
-        self.rollout.within.as_duration()
+        self.until.saturating_duration_since(Instant::now()).max(LEFT_MIN)
+    }
+
+    /// The same for watching a rollout.
+    fn rollout_left(&self) -> rollout::Config {
+        let left = u64::try_from(self.within().as_millis()).unwrap_or(u64::MAX);
+        rollout::Config { within: Span(left), ..self.rollout.clone() }
     }
 
     fn namespace(&self) -> &str {

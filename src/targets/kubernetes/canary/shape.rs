@@ -82,7 +82,11 @@ fn counts(scaler: &Value, workload: &ObjectId) -> bool {
 }
 
 /// The number is left out where it is not ours. Where it is, leaving it out would reset it to one, so it stays as it is.
+/// None at all is no autoscaler's number: none counts a workload that somebody has put to zero.
 fn keep_replicas(wanted: &mut Value, live: &Value) {
+    if live["spec"]["replicas"] == 0 && wanted["spec"]["replicas"] != 0 {
+        return;
+    }
     let entries = live["metadata"]["managedFields"].as_array().into_iter().flatten();
     let ours = entries.into_iter().any(|entry| {
         let applied = entry["manager"] == MANAGER && entry["operation"] == "Apply";
@@ -113,6 +117,13 @@ mod tests {
         assert_eq!(wanted, json!({"spec": {"replicas": 9}}));
         keep_replicas(&mut wanted, &live("kube-controller-manager"));
         assert_eq!(wanted, json!({"spec": {}}));
+        let mut down = live("kubectl");
+        down["spec"]["replicas"] = json!(0);
+        for (wants, kept) in [(json!(3), json!({"spec": {"replicas": 3}})), (json!(0), json!({"spec": {}}))] {
+            let mut wanted = json!({"spec": {"replicas": wants}});
+            keep_replicas(&mut wanted, &down);
+            assert_eq!(wanted, kept);
+        }
     }
 
     #[test]

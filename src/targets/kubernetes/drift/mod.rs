@@ -4,12 +4,14 @@
 pub mod fields;
 mod pods;
 
+use std::collections::BTreeMap;
+
 use futures_util::{FutureExt, StreamExt, stream};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use self::fields::{Change, Step};
-use super::manifest::Manifest;
+use super::{health, inventory::INVENTORY_LABEL, manifest::Manifest};
 use crate::{
     clients::kube::{Cluster, KubeError, ObjectId},
     model::{Difference, SourcePlace},
@@ -21,7 +23,7 @@ const AT_ONCE: usize = 8;
 pub const MANAGER: &str = "piton";
 /// Names under which parts of piton that steer traffic write.
 const OUR_OTHERS: &str = "piton-";
-/// The number of the lease says nothing about the release.
+/// The number of the lease says nothing about the release, nor does which inventory lists it.
 const FENCE: &str = "piton.dev/fence";
 
 /// An object as it is to be, with our marks on it; whether its file is the text that was applied.
@@ -45,8 +47,12 @@ pub enum Answer {
 }
 
 /// Every way in which the cluster is not as these objects say. An error: nothing is known.
-pub async fn look(cluster: &Cluster, wanted: &[Wanted<'_>]) -> Result<Vec<Difference>, KubeError> {
-    let looks: Vec<_> = wanted.iter().map(|wanted| of_object(cluster, wanted).boxed()).collect();
+pub async fn look(
+    cluster: &Cluster,
+    wanted: &[Wanted<'_>],
+    digests: &BTreeMap<String, String>,
+) -> Result<Vec<Difference>, KubeError> {
+    let looks: Vec<_> = wanted.iter().map(|wanted| of_object(cluster, wanted, digests).boxed()).collect();
     let found: Vec<Result<Vec<Difference>, KubeError>> = stream::iter(looks).buffered(AT_ONCE).collect().await;
     let mut all = Vec::new();
     for differences in found {
@@ -55,15 +61,25 @@ pub async fn look(cluster: &Cluster, wanted: &[Wanted<'_>]) -> Result<Vec<Differ
     Ok(all)
 }
 
-async fn of_object(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Vec<Difference>, KubeError> {
+async fn of_object(
+    cluster: &Cluster,
+    wanted: &Wanted<'_>,
+    digests: &BTreeMap<String, String>,
+) -> Result<Vec<Difference>, KubeError> {
     let id = &wanted.manifest.id;
     let api = match cluster.api(id).await {
         Ok(api) => api,
         Err(KubeError::UnknownKind { .. }) => return Ok(vec![missing(id)]),
         Err(error) => return Err(error),
     };
-    let Some(live) = api.get_opt(&id.name).await? else { return Ok(vec![missing(id)]) };
+    let collected = health::is_collected_when_done(&wanted.manifest.object);
+    let Some(live) = api.get_opt(&id.name).await? else {
+        return Ok(if collected { Vec::new() } else { vec![missing(id)] });
+    };
     if live.metadata.deletion_timestamp.is_some() {
+        if collected && health::end(&value(&live)).is_some() {
+            return Ok(Vec::new());
+        }
         return Ok(vec![Difference { live: Some("being deleted".into()), ..missing(id) }]);
     }
     let live = value(&live);
@@ -77,7 +93,7 @@ async fn of_object(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Vec<Differe
     let changes = fields::changes(&comparable(&would), &comparable(&live));
     let mut differences: Vec<Difference> =
         changes.into_iter().filter_map(|change| difference(wanted, &live, change)).collect();
-    differences.extend(pods::look(cluster, id, &live).await?);
+    differences.extend(pods::look(cluster, id, &live, digests).await?);
     Ok(differences)
 }
 
@@ -86,7 +102,8 @@ pub async fn would_be(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Answer, 
     let (id, object) = (&wanted.manifest.id, &wanted.marked);
     let api = cluster.api(id).await?;
     let params = PatchParams { dry_run: true, ..PatchParams::apply(wanted.manager).force() };
-    match api.patch(&id.name, &params, &Patch::Apply(object)).await.map_err(KubeError::from) {
+    let answer = api.patch(&id.name, &params, &Patch::Apply(object)).await;
+    match answer.map_err(|error| KubeError::from(error).of(object)) {
         Ok(would) => Ok(Answer::Would(Box::new(value(&would)))),
         // Rights that are missing, a lost race and a server in trouble say nothing about the object; fields of others are no
         // conflict, since it is asked by force.
@@ -125,8 +142,10 @@ fn comparable(object: &Value) -> Value {
         for own in ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"] {
             metadata.remove(own);
         }
-        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            annotations.remove(FENCE);
+        for (place, key) in [("annotations", FENCE), ("labels", INVENTORY_LABEL)] {
+            if let Some(marks) = metadata.get_mut(place).and_then(Value::as_object_mut) {
+                marks.remove(key);
+            }
         }
     }
     object

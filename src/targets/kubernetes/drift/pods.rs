@@ -1,30 +1,40 @@
 //! Whether the pods of a workload are the release's: a roll-out that did not reach all of them, and one tag that is two images.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 use serde_json::Value;
 
 use crate::{
-    clients::kube::{Cluster, KubeError, ObjectId},
+    clients::{
+        kube::{Cluster, KubeError, ObjectId},
+        registry::Reference,
+    },
     model::Difference,
+    targets::kubernetes::rollout::Selector,
 };
 
 /// Looks at the status of a workload and at its pods; nothing for objects without.
-pub async fn look(cluster: &Cluster, id: &ObjectId, live: &Value) -> Result<Vec<Difference>, KubeError> {
+pub async fn look(
+    cluster: &Cluster,
+    id: &ObjectId,
+    live: &Value,
+    recorded: &BTreeMap<String, String>,
+) -> Result<Vec<Difference>, KubeError> {
     if id.group() != "apps" || !matches!(id.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet") {
         return Ok(Vec::new());
     }
     let mut differences: Vec<Difference> = reached(id, live).into_iter().collect();
-    let (Some(namespace), Some(selector)) = (&id.namespace, selector(&live["spec"]["selector"])) else {
+    let (Some(namespace), Some(selector)) = (&id.namespace, Selector::of(&live["spec"]["selector"])) else {
         return Ok(differences);
     };
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
     // What the API server remembers is new enough, and costs etcd nothing.
-    let params = ListParams::default().labels(&selector).match_any();
+    let params = ListParams::default().labels(&selector.to_string()).match_any();
     let pods = pods.list(&params).await?;
-    differences.extend(digests(id, pods.items.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none())));
+    let stay = pods.items.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    differences.extend(digests(id, stay, recorded));
     Ok(differences)
 }
 
@@ -60,27 +70,52 @@ fn reached(id: &ObjectId, live: &Value) -> Option<Difference> {
     Some(of(id, field, Value::from(wanted), live))
 }
 
-/// The same image text must be the same image in all pods.
-fn digests<'a>(id: &ObjectId, pods: impl Iterator<Item = &'a Pod>) -> Vec<Difference> {
-    let mut found: BTreeMap<(String, String), BTreeMap<String, usize>> = BTreeMap::new();
+/// The same image text must be the same image in all pods, and the one that it was when it was looked up first.
+fn digests<'a>(
+    id: &ObjectId,
+    pods: impl Iterator<Item = &'a Pod>,
+    recorded: &BTreeMap<String, String>,
+) -> Vec<Difference> {
+    let mut found: BTreeMap<(&str, &str), BTreeMap<&str, usize>> = BTreeMap::new();
     for pod in pods {
-        let spec = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let inits = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        let spec = pod.spec.iter().flat_map(|spec| &spec.containers).chain(inits);
         let images: BTreeMap<&str, &str> = spec.filter_map(|c| Some((c.name.as_str(), c.image.as_deref()?))).collect();
-        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        let inits = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
+        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()).chain(inits);
         for status in statuses.filter(|status| !status.image_id.is_empty()) {
             let Some(image) = images.get(status.name.as_str()) else { continue };
-            let digest = status.image_id.rsplit_once('@').map_or(status.image_id.as_str(), |(_, digest)| digest);
-            let seen = found.entry((status.name.clone(), (*image).to_owned())).or_default();
-            *seen.entry(digest.to_owned()).or_default() += 1;
+            let of_container = found.entry((status.name.as_str(), *image)).or_default();
+            *of_container.entry(status.image_id.as_str()).or_default() += 1;
         }
     }
-    let several = found.into_iter().filter(|(_, digests)| digests.len() > 1);
-    let one = |((container, image), digests): ((String, String), BTreeMap<String, usize>)| {
+    let one = |((container, image), ids): ((&str, &str), BTreeMap<&str, usize>)| {
+        let mut digests: BTreeMap<&str, usize> = BTreeMap::new();
+        ids.iter().for_each(|(id, pods)| *digests.entry(digest(id)).or_default() += pods);
+        // What a node says of an image that no registry gave it, or that it knows by another name, cannot be compared.
+        let recorded = recorded.get(image).filter(|_| ids.keys().all(|id| is_of(id, image)));
+        let wanted = match recorded {
+            Some(recorded) if digests.keys().any(|digest| digest != recorded) => recorded.as_str(),
+            None if digests.len() > 1 => "the same in all pods",
+            Some(_) | None => return None,
+        };
         let counted: Vec<String> = digests.iter().map(|(digest, pods)| format!("{digest} in {pods}")).collect();
         let field = format!("image {image} of container {container}");
-        of(id, &field, "the same in all pods".into(), counted.join(", ").into())
+        Some(of(id, &field, wanted.into(), counted.join(", ").into()))
     };
-    several.map(one).collect()
+    found.into_iter().filter_map(one).collect()
+}
+
+fn digest(image_id: &str) -> &str {
+    image_id.rsplit_once('@').map_or(image_id, |(_, digest)| digest)
+}
+
+/// Whether a node's word for an image names the repository of this reference, and its digest there.
+fn is_of(image_id: &str, image: &str) -> bool {
+    let place = |text: &str| text.parse::<Reference>().ok().map(|found| (found.registry, found.repository));
+    let image_id = image_id.rsplit_once("://").map_or(image_id, |(_, id)| id);
+    let named = image_id.split_once('@').and_then(|(name, _)| place(name));
+    named.is_some() && named == place(image)
 }
 
 fn of(id: &ObjectId, field: &str, wanted: Value, live: Value) -> Difference {
@@ -93,27 +128,6 @@ fn of(id: &ObjectId, field: &str, wanted: Value, live: Value) -> Difference {
         at: None,
         source: None,
     }
-}
-
-/// A label selector as the API takes it; `None` where it is empty.
-fn selector(selector: &Value) -> Option<String> {
-    let labels = selector["matchLabels"].as_object().into_iter().flatten();
-    let mut terms: BTreeSet<String> =
-        labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
-    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
-        let key = expression["key"].as_str()?;
-        let values: Vec<&str> =
-            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        terms.insert(match expression["operator"].as_str()? {
-            "In" => format!("{key} in ({})", values.join(",")),
-            "NotIn" => format!("{key} notin ({})", values.join(",")),
-            "Exists" => key.to_owned(),
-            "DoesNotExist" => format!("!{key}"),
-            _ => return None,
-        });
-    }
-    let text = terms.into_iter().collect::<Vec<_>>().join(",");
-    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]
@@ -149,28 +163,48 @@ mod tests {
         assert_eq!(told("StatefulSet", set), None, "a partition is meant");
     }
 
+    fn pod(list: &str, image_id: &str) -> Pod {
+        let status = json!([{"name": "web", "image": "hub:1", "ready": true, "restartCount": 0, "imageID": image_id}]);
+        let (spec, statuses) = match list {
+            "init" => (
+                json!({"containers": [], "initContainers": [{"name": "web", "image": "hub:1"}]}),
+                "initContainerStatuses",
+            ),
+            _ => (json!({"containers": [{"name": "web", "image": "hub:1"}]}), "containerStatuses"),
+        };
+        serde_json::from_value(json!({"spec": spec, "status": {statuses: status}})).expect("it is a pod")
+    }
+
+    /// What is said of pods whose nodes name the image so, where it is known to have led to `sha256:first`.
+    fn said(list: &str, image_ids: &[&str], recorded: bool) -> Vec<String> {
+        let recorded = recorded.then(|| ("hub:1".to_owned(), "sha256:first".to_owned())).into_iter().collect();
+        let pods: Vec<Pod> = image_ids.iter().map(|image_id| pod(list, image_id)).collect();
+        digests(&id("Deployment"), pods.iter(), &recorded).iter().map(ToString::to_string).collect()
+    }
+
+    const FIRST: &str = "docker.io/library/hub@sha256:first";
+    const MOVED: &str = "docker.io/library/hub@sha256:moved";
+
     #[test]
     fn one_tag_that_is_two_images() {
-        let pod = |digest: &str| -> Pod {
-            serde_json::from_value(json!({"spec": {"containers": [{"name": "web", "image": "hub:1"}]},
-                "status": {"containerStatuses": [{"name": "web", "image": "hub:1", "ready": true, "restartCount": 0,
-                    "imageID": format!("docker.io/library/hub@sha256:{digest}")}]}}))
-            .expect("it is a pod")
-        };
-        assert!(digests(&id("Deployment"), [pod("a"), pod("a")].iter()).is_empty());
-        let found = digests(&id("Deployment"), [pod("a"), pod("b"), pod("a")].iter());
-        assert_eq!(
-            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            [
-                "Deployment hub/web image hub:1 of container web is sha256:a in 2, sha256:b in 1 and should be the same in all pods"
-            ]
-        );
+        assert_eq!(said("", &[FIRST, FIRST], false), [] as [String; 0]);
+        let two =
+            "Deployment hub/web image hub:1 of container web is sha256:first in 2, sha256:moved in 1 and should be ";
+        assert_eq!(said("", &[FIRST, MOVED, FIRST], false), [format!("{two}the same in all pods")]);
+        assert_eq!(said("", &[FIRST, MOVED, FIRST], true), [format!("{two}sha256:first")]);
     }
 
     #[test]
-    fn selectors_are_written_as_the_api_takes_them() {
-        let both = json!({"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}]});
-        assert_eq!(selector(&both).expect("a selector"), "app=web,tier in (a,b)");
-        assert_eq!(selector(&json!({})), None);
+    fn a_tag_that_moved_under_all_pods() {
+        let moved = "Deployment hub/web image hub:1 of container web is sha256:moved in 2 and should be sha256:first";
+        for list in ["", "init"] {
+            assert_eq!(said(list, &[FIRST, FIRST], true), [] as [String; 0]);
+            assert_eq!(said(list, &[MOVED, MOVED], true), [moved]);
+            assert_eq!(said(list, &[MOVED, MOVED], false), [] as [String; 0], "nobody knows what it was");
+        }
+        assert_eq!(said("", &["docker-pullable://hub@sha256:moved"], true).len(), 1, "an older kubelet's word");
+        // The image was put on the node by hand, or came from a mirror under another name.
+        assert_eq!(said("", &["sha256:moved"], true), [] as [String; 0]);
+        assert_eq!(said("", &["mirror.example.org/hub@sha256:moved"], true), [] as [String; 0]);
     }
 }

@@ -31,6 +31,15 @@ pub(super) fn definition(object: &Value) -> Health {
     }
 }
 
+/// The aggregator says so a moment after it was made; until then nobody knows.
+pub(super) fn api_service(object: &Value) -> Health {
+    match condition(&object["status"], "Available") {
+        Some(available) if available.is_true() => Health::Ready,
+        Some(away) => Health::progressing(format!("it is not available: {}", away.said())),
+        None => Health::progressing("nobody has looked yet whether it is served"),
+    }
+}
+
 /// A claim that nobody provisions for waits for its first pod, which is ready enough: a pod that cannot use it says so.
 pub(super) fn claim(object: &Value) -> Health {
     let provisioner = text(&object["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"]);

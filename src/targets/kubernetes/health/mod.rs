@@ -16,6 +16,7 @@ mod workloads;
 use serde_json::Value;
 
 pub use self::{
+    jobs::{end, is_collected_when_done},
     network::{endpoints, is_served},
     read::is_observed,
     trouble::{LOG_LINES_MAX, Trouble},
@@ -54,7 +55,9 @@ impl Health {
 /// The health of any object by its own status alone. What it makes (pods, endpoints) is looked at by `rollout`.
 pub fn of(object: &Value) -> Health {
     let kind = object["kind"].as_str().unwrap_or_default();
-    if !object["metadata"]["deletionTimestamp"].is_null() && kind != "Namespace" {
+    // A Job that is done stays so while the cluster collects it.
+    let done = end(object) == Some(Health::Ready);
+    if !object["metadata"]["deletionTimestamp"].is_null() && kind != "Namespace" && !done {
         return Health::progressing("it is being deleted");
     }
     match (group(object), kind) {
@@ -67,6 +70,7 @@ pub fn of(object: &Value) -> Health {
         ("", "Namespace") => cluster::namespace(object),
         ("", "PersistentVolumeClaim") => cluster::claim(object),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => cluster::definition(object),
+        ("apiregistration.k8s.io", "APIService") => cluster::api_service(object),
         ("autoscaling", "HorizontalPodAutoscaler") => cluster::autoscaler(object),
         ("policy", "PodDisruptionBudget") => cluster::disruption_budget(object),
         ("gateway.networking.k8s.io", kind) if kind.ends_with("Route") => network::route(object),

@@ -100,6 +100,35 @@ fn an_alias_bomb_is_refused_before_it_goes_off() {
 }
 
 #[test]
+fn a_long_text_behind_many_aliases_is_refused_before_it_is_copied() {
+    let text = format!("long: &long '{}'\nall: [{}]\n", "x".repeat(1 << 20), vec!["*long"; 10_000].join(","));
+    let error = parse("bomb.yaml", text.as_bytes()).expect_err("it is a bomb").to_string();
+    assert!(error.contains("bomb.yaml:2: ") && error.contains("aliases included"), "{error}");
+    let config = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata: {{a: &long '{}', b: *long}}\n",
+        "x".repeat(1 << 20)
+    );
+    assert_eq!(parse("large.yaml", config.as_bytes()).expect("it is large, and no bomb").len(), 1);
+}
+
+#[test]
+fn levels_that_aliases_bring_count_too() {
+    let nested = |levels: usize| {
+        let mut text = "a0: &a0 [x]\n".to_owned();
+        for level in 1..levels {
+            text += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+        }
+        text
+    };
+    let error = parse("bomb.yaml", nested(100_000).as_bytes()).expect_err("it is a bomb").to_string();
+    assert!(error.contains("nested more than 128 levels deep, aliases included"), "{error}");
+    // The mapping itself is one of them.
+    let error = |levels| parse("a.yaml", nested(levels).as_bytes()).expect_err("it is no object").to_string();
+    assert!(error(127).contains("there is no `kind`"), "{}", error(127));
+    assert!(error(128).contains("a.yaml:128: ") && error(128).contains("nested"), "{}", error(128));
+}
+
+#[test]
 fn an_object_written_twice_is_refused_with_both_places() {
     let one = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n";
     let two = "apiVersion: apps/v1beta1\nkind: Deployment\nmetadata: {name: web}\n";

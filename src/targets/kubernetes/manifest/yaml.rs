@@ -9,6 +9,9 @@ use super::scalar;
 
 /// Aliases included: a few lines of them can stand for more than the memory holds.
 const NODES_MAX: usize = 8_000_000;
+/// A long text weighs as much as one value for each of so many bytes.
+const BYTES_PER_NODE: usize = 64;
+/// Aliases included here too: each can hang a whole tree below the place where it stands.
 const LEVELS_MAX: usize = 128;
 
 /// One document of a file.
@@ -42,9 +45,22 @@ pub fn documents(text: &str) -> Result<Vec<Document>, Fault> {
 struct Builder {
     done: Vec<Document>,
     open: Vec<Open>,
-    /// With the number of nodes that each stands for.
-    anchors: BTreeMap<usize, (Value, usize)>,
+    anchors: BTreeMap<usize, Anchored>,
     nodes: usize,
+}
+
+/// What an alias stands for.
+struct Anchored {
+    value: Value,
+    extent: Extent,
+}
+
+/// How much a value is.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    nodes: usize,
+    /// Collections in one another; a scalar has none.
+    levels: usize,
 }
 
 /// A collection whose end has not come yet.
@@ -53,6 +69,8 @@ struct Open {
     anchor: usize,
     /// The count of nodes before it.
     before: usize,
+    /// The levels of the deepest value in it.
+    levels: usize,
     content: Content,
 }
 
@@ -71,7 +89,8 @@ impl Builder {
         match event {
             Event::DocumentStart(..) => self.anchors.clear(),
             Event::Scalar(text, style, anchor, tag) => {
-                self.count(1)?;
+                let extent = Extent { nodes: 1 + text.len() / BYTES_PER_NODE, levels: 0 };
+                self.count(extent.nodes)?;
                 let is_merge = text == "<<" && style == ScalarStyle::Plain && tag.is_none();
                 if is_merge && self.wants_a_key() {
                     self.set_key(Key::Merge);
@@ -81,7 +100,7 @@ impl Builder {
                     return self.name_key(text.into_owned());
                 }
                 let value = scalar_value(&text, style, tag.as_deref())?;
-                return self.push(value, line, anchor, 1);
+                return self.push(value, line, anchor, extent);
             }
             Event::SequenceStart(_, anchor, _) => return self.open(line, anchor, Content::List(Vec::new())),
             Event::MappingStart(_, anchor, _) => {
@@ -90,13 +109,16 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => return self.close(),
             Event::Alias(id) => {
-                let (value, size) = self.anchors.get(&id).ok_or("an alias stands inside what it refers to")?;
-                let (value, size) = (value.clone(), *size);
-                self.count(size)?;
+                let extent = self.anchors.get(&id).map(|anchored| anchored.extent);
+                let extent = extent.ok_or("an alias stands inside what it refers to")?;
+                // Before it is copied: the copy is what would go off.
+                self.count(extent.nodes)?;
+                self.nest(extent.levels)?;
+                let value = self.anchors[&id].value.clone();
                 match (self.wants_a_key(), value) {
                     (true, Value::String(name)) => return self.name_key(name),
                     (true, _) => return Err("a key must be a word".to_owned()),
-                    (false, value) => return self.push(value, line, 0, size),
+                    (false, value) => return self.push(value, line, 0, extent),
                 }
             }
             // The event type may grow; what carries no node is of no interest here.
@@ -129,12 +151,10 @@ impl Builder {
         if self.wants_a_key() {
             return Err("a key must be a word; a template's `{{ }}` needs a renderer, or quotes around it".to_owned());
         }
-        if self.open.len() >= LEVELS_MAX {
-            return Err(format!("this is nested more than {LEVELS_MAX} levels deep"));
-        }
+        self.nest(1)?;
         let before = self.nodes;
         self.count(1)?;
-        self.open.push(Open { line, anchor, before, content });
+        self.open.push(Open { line, anchor, before, levels: 0, content });
         Ok(())
     }
 
@@ -144,13 +164,17 @@ impl Builder {
             Content::List(items) => Value::Array(items),
             Content::Map { map, merged, .. } => Value::Object(merge(map, merged)?),
         };
-        self.push(value, open.line, open.anchor, self.nodes - open.before)
+        let extent = Extent { nodes: self.nodes - open.before, levels: open.levels + 1 };
+        self.push(value, open.line, open.anchor, extent)
     }
 
-    fn push(&mut self, value: Value, line: usize, anchor: usize, size: usize) -> Result<(), String> {
+    fn push(&mut self, value: Value, line: usize, anchor: usize, extent: Extent) -> Result<(), String> {
         if anchor > 0 {
-            self.count(size)?;
-            self.anchors.insert(anchor, (value.clone(), size));
+            self.count(extent.nodes)?;
+            self.anchors.insert(anchor, Anchored { value: value.clone(), extent });
+        }
+        if let Some(open) = self.open.last_mut() {
+            open.levels = open.levels.max(extent.levels);
         }
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.done.push(Document { line, value }),
@@ -164,10 +188,21 @@ impl Builder {
         Ok(())
     }
 
+    /// Whether so many levels may stand here.
+    fn nest(&self, levels: usize) -> Result<(), String> {
+        match self.open.len() + levels > LEVELS_MAX {
+            true => Err(format!("this is nested more than {LEVELS_MAX} levels deep, aliases included")),
+            false => Ok(()),
+        }
+    }
+
     fn count(&mut self, nodes: usize) -> Result<(), String> {
-        self.nodes += nodes;
+        self.nodes = self.nodes.saturating_add(nodes);
         match self.nodes > NODES_MAX {
-            true => Err(format!("the file holds more than {NODES_MAX} values, aliases included")),
+            true => Err(format!(
+                "the file holds more than {NODES_MAX} values (a long text counts once for every {BYTES_PER_NODE} bytes), aliases \
+                 included"
+            )),
             false => Ok(()),
         }
     }

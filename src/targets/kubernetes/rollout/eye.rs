@@ -11,11 +11,15 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Config,
     feed::{self, Change, Need, Pace},
-    free::{InTheWay, Stuck},
+    free::{self, InTheWay},
     judge::{Judge, Judged},
     picture::Picture,
+    watched::Watched,
 };
-use crate::clients::kube::{Cluster, ObjectId};
+use crate::{
+    clients::kube::{Cluster, ObjectId},
+    targets::Progress,
+};
 
 /// Changes that may be on their way; a watch waits when there are more.
 const CHANGES_WAITING_MAX: usize = 256;
@@ -24,7 +28,7 @@ pub(super) struct Eye {
     cluster: Cluster,
     picture: Picture,
     judge: Judge,
-    in_the_way: InTheWay,
+    in_the_way: Option<InTheWay>,
     pace: Pace,
     feeds: BTreeMap<Need, AbortOnDropHandle<()>>,
     told: Receiver<(Need, Change)>,
@@ -32,10 +36,11 @@ pub(super) struct Eye {
 }
 
 impl Eye {
-    pub fn new(cluster: &Cluster, objects: &[ObjectId], config: &Config, pace: Pace) -> Eye {
+    pub fn new(cluster: &Cluster, watched: Watched, config: &Config, pace: Pace) -> Eye {
         let (tell, told) = channel(CHANGES_WAITING_MAX);
-        let (picture, judge) = (Picture::new(objects.to_vec()), Judge::new(config));
-        let (cluster, in_the_way, feeds) = (cluster.clone(), InTheWay::default(), BTreeMap::new());
+        let in_the_way = watched.makes_way.then(InTheWay::default);
+        let (picture, judge) = (Picture::new(watched), Judge::new(config));
+        let (cluster, feeds) = (cluster.clone(), BTreeMap::new());
         let mut eye = Eye { cluster, picture, judge, in_the_way, pace, feeds, told, tell };
         eye.open_feeds();
         eye
@@ -45,9 +50,22 @@ impl Eye {
         self.judge.judge(&self.picture, Instant::now())
     }
 
-    /// Pods that hold up their StatefulSet, and when to ask again.
-    pub fn in_the_way(&mut self) -> (Vec<Stuck>, Option<Instant>) {
-        self.in_the_way.ripe(&self.picture, Instant::now())
+    /// Evicts what holds up its StatefulSet, where that is wanted; when to do so again.
+    pub async fn make_way(&mut self, progress: &Progress) -> Option<Instant> {
+        let in_the_way = self.in_the_way.as_mut()?;
+        let (stuck, mut again) = in_the_way.ripe(&self.picture, Instant::now());
+        for pod in &stuck {
+            let name = &pod.id.name;
+            progress.say(format!("pod {name} of the revision before holds up its StatefulSet: it is evicted"));
+            in_the_way.answered(pod, free::evict(&self.cluster, pod).await, Instant::now());
+            again = Some(Instant::now());
+        }
+        again
+    }
+
+    /// Pods that hold up their StatefulSet and cannot be evicted, with the reason.
+    pub fn who_stay(&self) -> Vec<(ObjectId, String)> {
+        self.in_the_way.iter().flat_map(InTheWay::who_stay).cloned().collect()
     }
 
     /// Why nothing is heard of something that is waited for.

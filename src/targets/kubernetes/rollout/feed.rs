@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::slim;
+use super::{selector::Selector, slim};
 use crate::clients::kube::{Cluster, KubeError, ObjectId};
 
 /// How long a list, or the beginning of a watch, may take to be answered.
@@ -35,8 +35,11 @@ pub struct Need {
     pub api_version: String,
     pub kind: String,
     pub namespace: Option<String>,
-    pub labels: Option<String>,
+    pub labels: Option<Selector>,
     pub fields: Option<String>,
+    /// Where many watches became one: it tells only of what one of these selects; empty, of everything. The server takes one
+    /// selector at most, and what others run beside us, such as the pods of a hub's users, must not fill our memory.
+    pub among: Vec<Selector>,
 }
 
 /// How long a watch lasts, and how long it may be silent: the server sends a bookmark about every minute.
@@ -134,7 +137,7 @@ impl Feed {
         };
         self.version = Some(version.clone());
         let params = WatchParams {
-            label_selector: self.need.labels.clone(),
+            label_selector: self.need.labels.as_ref().map(ToString::to_string),
             field_selector: self.need.fields.clone(),
             timeout: Some(self.pace.watch_seconds),
             bookmarks: true,
@@ -165,7 +168,9 @@ impl Feed {
                 }
                 Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
                     self.version = object.metadata.resource_version.clone();
-                    Change::Applied(self.read(object))
+                    let object = self.read(object);
+                    // Labels may change: what was selected once and is not any more is gone.
+                    if self.need.wants(&object) { Change::Applied(object) } else { Change::Gone(object) }
                 }
                 Some(Ok(WatchEvent::Deleted(object))) => {
                     self.version = object.metadata.resource_version.clone();
@@ -181,7 +186,7 @@ impl Feed {
     /// Everything there is, page by page, and the version to watch from.
     async fn list(&self, api: &Api<DynamicObject>) -> Result<String, Over> {
         let mut params = ListParams {
-            label_selector: self.need.labels.clone(),
+            label_selector: self.need.labels.as_ref().map(ToString::to_string),
             field_selector: self.need.fields.clone(),
             limit: Some(PAGE_OBJECTS),
             ..ListParams::default()
@@ -193,7 +198,8 @@ impl Feed {
                 Ok(Err(error)) => return Err(failed(error.into())),
                 Err(error) => return Err(Over::Failed(error)),
             };
-            objects.extend(page.items.into_iter().map(|object| self.read(object)));
+            let read = page.items.into_iter().map(|object| self.read(object));
+            objects.extend(read.filter(|object| self.need.wants(object)));
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 self.tell(Change::Listed(objects)).await?;
@@ -216,6 +222,21 @@ impl Feed {
 }
 
 impl Need {
+    /// Whether it is worth telling of this object.
+    pub fn wants(&self, object: &Value) -> bool {
+        self.among.is_empty() || self.among.iter().any(|selector| selector.matches(&object["metadata"]["labels"]))
+    }
+
+    /// Whether a watch of this tells all that the other asks for.
+    pub fn covers(&self, other: &Need) -> bool {
+        let same = self.api_version == other.api_version && self.kind == other.kind;
+        let narrowed = match (&self.labels, &other.labels) {
+            (None, Some(labels)) => self.among.is_empty() || self.among.contains(labels),
+            (mine, theirs) => mine == theirs && self.among == other.among,
+        };
+        same && self.namespace == other.namespace && self.fields == other.fields && narrowed
+    }
+
     /// A name that stands for all of its objects.
     fn any(&self) -> ObjectId {
         ObjectId {

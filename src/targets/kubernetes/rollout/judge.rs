@@ -130,7 +130,7 @@ impl Judge {
         let object = match picture.presence(id) {
             Presence::There(object) => object,
             Presence::Unknown => return plain(progressing(unheard(picture, id))),
-            Presence::Absent => return plain(Health::Broken(Box::new(absent(picture, id)))),
+            Presence::Absent => return plain(absent(picture, id)),
         };
         if picture.is_awaited_service(object) {
             let slices = picture.of_kind("EndpointSlice", text(&object["metadata"]["namespace"]));
@@ -249,6 +249,10 @@ fn in_words(picture: &Picture, why: &str, pods: &[&Value], rule: &pods::Rule) ->
     if waiting.len() > NAMED_MAX {
         words.push_str(&format!("; and {} more", waiting.len() - NAMED_MAX));
     }
+    if let Some(why) = picture.nodes_unseen().filter(|_| waiting.iter().any(|pod| pod["spec"]["nodeName"].is_string()))
+    {
+        words.push_str(&format!("; whether its node answers is not known: {why}"));
+    }
     words
 }
 
@@ -257,7 +261,7 @@ fn is_unprobed(pod: &Value) -> bool {
 }
 
 fn forbidden(picture: &Picture, id: &ObjectId, now: Instant) -> Option<String> {
-    let (error, since) = picture.lost(id)?;
+    let (error, since) = picture.lost(id).or_else(|| picture.endpoints_lost(id))?;
     (is_refusal(error) && now >= *since + FORBIDDEN_WITHIN).then(|| format!("cannot look at {id}: {error}"))
 }
 
@@ -268,7 +272,12 @@ fn unheard(picture: &Picture, id: &ObjectId) -> String {
     }
 }
 
-fn absent(picture: &Picture, id: &ObjectId) -> Trouble {
+/// A Job may be collected when it is done; anything else has to be there.
+fn absent(picture: &Picture, id: &ObjectId) -> Health {
+    picture.end_of(id).unwrap_or_else(|| Health::Broken(Box::new(deleted(picture, id))))
+}
+
+fn deleted(picture: &Picture, id: &ObjectId) -> Trouble {
     let message = match picture.met.contains(id) {
         true => "somebody deleted it while its rollout was watched",
         false => "it is not there, though it was applied",

@@ -8,17 +8,21 @@ mod judge;
 mod log;
 mod picture;
 mod related;
+mod selector;
 mod slim;
 mod standing;
 #[cfg(test)]
 mod tests;
 pub mod touched;
+mod watched;
 
 use tokio::time::Instant;
 
 pub use self::{
     config::Config,
+    selector::Selector,
     standing::{Glance, Standing},
+    watched::Watched,
 };
 use self::{eye::Eye, feed::Pace, judge::Judged};
 use super::health::Trouble;
@@ -64,10 +68,10 @@ impl Ended {
     }
 }
 
-/// Watches until the end. It touches only one thing: a pod of the revision before that is not ready and holds up its
-/// StatefulSet is deleted, see `free.rs`. Lives through an API server that is away for a while.
-pub async fn watch(cluster: &Cluster, objects: &[ObjectId], config: &Config, progress: &Progress) -> Ended {
-    let ended = until_the_end(cluster, objects, config, progress).await;
+/// Watches until the end. It touches only one thing: on the way back a pod of the revision that is left is evicted where it
+/// is not ready and holds up its StatefulSet, see `free.rs`. Lives through an API server that is away for a while.
+pub async fn watch(cluster: &Cluster, watched: impl Into<Watched>, config: &Config, progress: &Progress) -> Ended {
+    let ended = until_the_end(cluster, watched.into(), config, progress).await;
     progress.clear();
     match ended {
         Ended::Broken(trouble) if config.logs => Ended::Broken(Box::new(log::with_log(cluster, *trouble).await)),
@@ -75,16 +79,17 @@ pub async fn watch(cluster: &Cluster, objects: &[ObjectId], config: &Config, pro
     }
 }
 
-async fn until_the_end(cluster: &Cluster, objects: &[ObjectId], config: &Config, progress: &Progress) -> Ended {
+async fn until_the_end(cluster: &Cluster, watched: Watched, config: &Config, progress: &Progress) -> Ended {
     let deadline = Instant::now() + config.within.as_duration();
-    let mut eye = Eye::new(cluster, objects, config, Pace::ROLLOUT);
+    let mut eye = Eye::new(cluster, watched, config, Pace::ROLLOUT);
     loop {
-        let (missing, again) = match eye.judge() {
+        let (mut missing, again) = match eye.judge() {
             Judged::Ready { note } => return Ended::Ready { note },
             Judged::Broken(trouble) => return Ended::Broken(trouble),
             Judged::Forbidden { why } => return Ended::Unknown { why },
             Judged::Open { missing, again } => (missing, again),
         };
+        missing.splice(..0, eye.who_stay());
         if Instant::now() >= deadline {
             return match eye.blind() {
                 Some(why) => Ended::Unknown { why },
@@ -92,11 +97,7 @@ async fn until_the_end(cluster: &Cluster, objects: &[ObjectId], config: &Config,
             };
         }
         progress.say(in_words(&missing));
-        let (stuck, ripe) = eye.in_the_way();
-        for pod in &stuck {
-            progress.say(format!("pod {} of the revision before holds up its StatefulSet: it is deleted", pod.name));
-            free::delete(cluster, pod).await;
-        }
+        let ripe = eye.make_way(progress).await;
         let again = again.into_iter().chain(ripe).min();
         eye.change(again.map_or(deadline, |again| again.min(deadline))).await;
     }

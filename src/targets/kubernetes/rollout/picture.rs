@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use super::{
     feed::{Change, Need},
     related::{self, text},
+    selector::Selector,
+    watched::Watched,
 };
 use crate::{
     clients::kube::{KubeError, ObjectId},
-    targets::kubernetes::health,
+    targets::kubernetes::health::{self, Health},
 };
 
 /// So many objects of one kind in a namespace are watched one by one; more are watched together.
@@ -25,6 +27,12 @@ pub struct Picture {
     sources: BTreeMap<Need, Source>,
     /// Objects that were there once.
     pub(super) met: BTreeSet<ObjectId>,
+    /// Jobs that the cluster collects when they are done.
+    passing: BTreeSet<ObjectId>,
+    /// What was seen last of Jobs that ended, or that went before their end.
+    ends: BTreeMap<ObjectId, Option<Health>>,
+    /// Why nodes are not looked at: rights that are missing do not come by asking.
+    nodes_unseen: Option<String>,
 }
 
 #[derive(Default)]
@@ -52,9 +60,16 @@ pub(super) enum Presence<'a> {
 }
 
 impl Picture {
-    pub fn new(wanted: Vec<ObjectId>) -> Picture {
-        let wanted = wanted.into_iter().filter(|id| !health::is_plain(id)).collect();
-        Picture { wanted, sources: BTreeMap::new(), met: BTreeSet::new() }
+    pub fn new(watched: Watched) -> Picture {
+        let wanted = watched.objects.into_iter().filter(|id| !health::is_plain(id)).collect();
+        Picture {
+            wanted,
+            sources: BTreeMap::new(),
+            met: BTreeSet::new(),
+            passing: watched.passing,
+            ends: BTreeMap::new(),
+            nodes_unseen: None,
+        }
     }
 
     /// What must be watched, by what is known so far.
@@ -79,6 +94,7 @@ impl Picture {
                 namespace: id.namespace.clone(),
                 labels: None,
                 fields: None,
+                among: Vec::new(),
             };
             groups.entry(all).or_default().push(id);
         }
@@ -98,8 +114,9 @@ impl Picture {
             api_version: "discovery.k8s.io/v1".to_owned(),
             kind: "EndpointSlice".to_owned(),
             namespace: object["metadata"]["namespace"].as_str().map(str::to_owned),
-            labels: Some(format!("kubernetes.io/service-name={}", text(&object["metadata"]["name"]))),
+            labels: Some(Selector::of_label("kubernetes.io/service-name", text(&object["metadata"]["name"]))),
             fields: None,
+            among: Vec::new(),
         })
     }
 
@@ -115,12 +132,16 @@ impl Picture {
     /// The nodes under our pods that are not ready.
     fn nodes_to_look_at(&self) -> BTreeSet<Need> {
         const NODES_MAX: usize = 8;
+        if self.nodes_unseen.is_some() {
+            return BTreeSet::new();
+        }
         let node = |name: &str| Need {
             api_version: "v1".to_owned(),
             kind: "Node".to_owned(),
             namespace: None,
             labels: None,
             fields: Some(format!("metadata.name={name}")),
+            among: Vec::new(),
         };
         let workloads = self.wanted.iter().filter_map(|id| self.object(id));
         let pods = workloads.flat_map(|workload| related::newest_pods(self, workload));
@@ -135,26 +156,25 @@ impl Picture {
     }
 
     pub fn learn(&mut self, need: Need, change: Change) {
+        self.remember(&need, &change);
         let ours = |id: &ObjectId| self.wanted.contains(id);
         let is_warning = need.kind == "Event";
         let of_wanted = self.wanted.iter().any(|id| id.kind == need.kind && id.api_version == need.api_version);
         // Where all of a kind is watched for the sake of some, the others are let go at once.
-        let keeps =
-            |object: &Value| !of_wanted || need.labels.is_some() || ObjectId::of(object).is_none_or(|id| ours(&id));
-        let mut met = Vec::new();
-        let mut meet = |object: &Value| met.extend(ObjectId::of(object).filter(ours));
+        let keeps = |object: &Value| match of_wanted && need.labels.is_none() && need.among.is_empty() {
+            true => ObjectId::of(object).is_none_or(|id| ours(&id)),
+            false => need.wants(object),
+        };
         let source = self.sources.entry(need.clone()).or_default();
         match change {
             // Old warnings are about old faults: one that still holds comes again.
             Change::Listed(_) if is_warning => source.listed = true,
             Change::Listed(objects) => {
                 source.listed = true;
-                objects.iter().for_each(&mut meet);
                 source.objects = objects.into_iter().filter(keeps).map(|object| (name(&object), object)).collect();
             }
             Change::Applied(event) if is_warning => source.warn(&event),
             Change::Applied(object) if keeps(&object) => {
-                meet(&object);
                 source.objects.insert(name(&object), object);
             }
             Change::Gone(object) => {
@@ -164,12 +184,54 @@ impl Picture {
             Change::Lost(error) => {
                 let since = source.lost.take().map_or_else(Instant::now, |(_, since)| since);
                 source.lost = Some((error, since));
-                self.met.extend(met);
                 return;
             }
         }
         source.lost = None;
-        self.met.extend(met);
+    }
+
+    /// What outlives the objects themselves.
+    fn remember(&mut self, need: &Need, change: &Change) {
+        match change {
+            Change::Listed(objects) => objects.iter().for_each(|object| self.meet(object)),
+            Change::Applied(object) => self.meet(object),
+            Change::Gone(object) => self.part(object),
+            Change::Lost(error) if need.kind == "Node" && is_refusal(error) => {
+                self.nodes_unseen = Some(error.to_string());
+            }
+            Change::Resumed | Change::Lost(_) => {}
+        }
+    }
+
+    fn meet(&mut self, object: &Value) {
+        let Some(id) = ObjectId::of(object).filter(|id| self.wanted.contains(id)) else { return };
+        if health::is_collected_when_done(object) {
+            self.passing.insert(id.clone());
+        }
+        match health::end(object) {
+            Some(end) => drop(self.ends.insert(id.clone(), Some(end))),
+            None => drop(self.ends.remove(&id)),
+        }
+        self.met.insert(id);
+    }
+
+    fn part(&mut self, object: &Value) {
+        if let Some(id) = ObjectId::of(object).filter(|id| self.wanted.contains(id)) {
+            self.ends.insert(id, health::end(object));
+        }
+    }
+
+    /// How a Job that is not there ended, as far as that is known. One that went before our eyes and was not done did not end.
+    pub(super) fn end_of(&self, id: &ObjectId) -> Option<Health> {
+        match self.ends.get(id) {
+            Some(end) => end.clone(),
+            None => self.passing.contains(id).then_some(Health::Ready),
+        }
+    }
+
+    /// Why nodes are not looked at.
+    pub(super) fn nodes_unseen(&self) -> Option<&str> {
+        self.nodes_unseen.as_deref()
     }
 
     pub(super) fn presence(&self, id: &ObjectId) -> Presence<'_> {
@@ -204,7 +266,8 @@ impl Picture {
         let field = format!("metadata.name={}", id.name);
         let about = |need: &Need| {
             let same = need.kind == id.kind && need.api_version == id.api_version && need.namespace == id.namespace;
-            same && need.fields.as_ref().is_none_or(|fields| *fields == field) && need.labels.is_none()
+            let all = need.labels.is_none() && need.among.is_empty();
+            same && need.fields.as_ref().is_none_or(|fields| *fields == field) && all
         };
         self.sources.iter().filter(|(need, _)| about(need)).map(|(_, source)| source).collect()
     }
@@ -214,16 +277,21 @@ impl Picture {
         self.sources_of(id).into_iter().find_map(|source| source.lost.as_ref())
     }
 
+    /// The same for the endpoints of a Service that is waited for: what may not be seen is not missing.
+    pub(super) fn endpoints_lost(&self, id: &ObjectId) -> Option<&(KubeError, Instant)> {
+        let need = self.needs_of_service(self.object(id)?)?;
+        let watches = self.sources.iter().filter(|(have, _)| have.covers(&need));
+        watches.filter_map(|(_, source)| source.lost.as_ref()).next()
+    }
+
     /// Whether everything that a workload made has been looked at once. What we may not see is not waited for.
     pub(super) fn is_complete(&self, workload: &Value) -> bool {
         let may_not = |source: &Source| source.lost.as_ref().is_some_and(|(error, _)| is_refusal(error));
-        let seen = |need: &Need| self.sources.get(need).is_some_and(|source| source.listed || may_not(source));
-        together(related::needs(workload).into_iter().collect()).iter().filter(|need| need.kind != "Event").all(
-            |need| {
-                let all = Need { labels: None, ..need.clone() };
-                seen(need) || seen(&all)
-            },
-        )
+        let answers = |source: &Source| source.listed || may_not(source);
+        let needs = related::needs(workload).into_iter().filter(|need| need.kind != "Event");
+        let mut seen =
+            needs.map(|need| self.sources.iter().any(|(have, source)| have.covers(&need) && answers(source)));
+        seen.all(|seen| seen)
     }
 
     pub(super) fn of_kind<'a>(&'a self, kind: &'a str, namespace: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -271,16 +339,19 @@ impl Source {
     }
 }
 
-/// Many watches of one kind in a namespace become one of everything there.
+/// Many watches of one kind in a namespace become one, which tells of what any of them asks for. A workload that comes later
+/// makes it another watch, which lists again.
 fn together(needs: BTreeSet<Need>) -> BTreeSet<Need> {
     let all = |need: &Need| Need { labels: None, ..need.clone() };
+    let among = |some: &BTreeSet<Need>| some.iter().filter_map(|need| need.labels.clone()).collect();
     let mut groups: BTreeMap<Need, BTreeSet<Need>> = BTreeMap::new();
     for need in needs {
         groups.entry(all(&need)).or_default().insert(need);
     }
-    let join = |(all, some): (Need, BTreeSet<Need>)| match some.len() > WATCHED_ALONE_MAX || some.contains(&all) {
-        true => BTreeSet::from([all]),
-        false => some,
+    let join = |(all, some): (Need, BTreeSet<Need>)| match (some.contains(&all), some.len() > WATCHED_ALONE_MAX) {
+        (true, _) => BTreeSet::from([all]),
+        (false, true) => BTreeSet::from([Need { among: among(&some), ..all }]),
+        (false, false) => some,
     };
     groups.into_iter().flat_map(join).collect()
 }

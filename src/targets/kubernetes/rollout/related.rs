@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{feed::Need, picture::Picture};
+use super::{feed::Need, picture::Picture, selector::Selector};
 
 /// The pods of the revision that is being rolled out.
 pub(super) fn newest_pods<'a>(picture: &'a Picture, workload: &'a Value) -> Vec<&'a Value> {
@@ -59,14 +59,15 @@ pub(super) fn others_leave(picture: &Picture, workload: &Value) -> bool {
 /// What must be watched to know how a workload is doing.
 pub(super) fn needs(workload: &Value) -> Vec<Need> {
     let namespace = workload["metadata"]["namespace"].as_str().map(str::to_owned);
-    let need = |api_version: &str, kind: &str, labels: Option<String>, fields: Option<String>| Need {
+    let need = |api_version: &str, kind: &str, labels: Option<Selector>, fields: Option<String>| Need {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),
         namespace: namespace.clone(),
         labels,
         fields,
+        among: Vec::new(),
     };
-    let labels = selector(&workload["spec"]["selector"]);
+    let labels = Selector::of(&workload["spec"]["selector"]);
     let warnings = || need("v1", "Event", None, Some("type=Warning".to_owned()));
     match workload["kind"].as_str().unwrap_or_default() {
         "Deployment" => {
@@ -76,25 +77,6 @@ pub(super) fn needs(workload: &Value) -> Vec<Need> {
         "Pod" => vec![warnings()],
         _ => Vec::new(),
     }
-}
-
-/// A label selector as the API server takes it; `None` selects everything.
-pub(super) fn selector(selector: &Value) -> Option<String> {
-    let equal = selector["matchLabels"].as_object().into_iter().flatten();
-    let mut terms: Vec<String> = equal.map(|(key, value)| format!("{key}={}", text(value))).collect();
-    for rule in selector["matchExpressions"].as_array().into_iter().flatten() {
-        let key = text(&rule["key"]);
-        let values: Vec<&str> = rule["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        terms.push(match text(&rule["operator"]) {
-            "In" => format!("{key} in ({})", values.join(",")),
-            "NotIn" => format!("{key} notin ({})", values.join(",")),
-            "Exists" => key.to_owned(),
-            "DoesNotExist" => format!("!{key}"),
-            // A selector of a later API: everything is watched, and owners tell what is ours.
-            _ => return None,
-        });
-    }
-    (!terms.is_empty()).then(|| terms.join(","))
 }
 
 /// Whether a Service sends requests to the pods of this workload.

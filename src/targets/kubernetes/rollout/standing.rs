@@ -14,6 +14,7 @@ use super::{
     feed::Pace,
     judge::{DELETED, Judged},
     log,
+    watched::Watched,
 };
 use crate::{
     clients::kube::{Cluster, ObjectId},
@@ -54,7 +55,7 @@ pub struct Standing {
 }
 
 struct Open {
-    objects: Vec<ObjectId>,
+    watched: Watched,
     glances: watch::Receiver<Option<Glance>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -65,8 +66,8 @@ impl Standing {
     }
 
     /// How the objects are doing at this moment. Other objects than before begin a new look.
-    pub async fn glance(&self, objects: &[ObjectId]) -> Glance {
-        let mut glances = self.glances(objects);
+    pub async fn glance(&self, watched: impl Into<Watched>) -> Glance {
+        let mut glances = self.glances(watched.into());
         let first = timeout(FIRST_LOOK_WITHIN, glances.wait_for(Option::is_some)).await;
         match first {
             Ok(Ok(glance)) => glance.clone().unwrap_or_else(|| unknown("nothing was seen")),
@@ -75,15 +76,15 @@ impl Standing {
         }
     }
 
-    fn glances(&self, objects: &[ObjectId]) -> watch::Receiver<Option<Glance>> {
+    fn glances(&self, watched: Watched) -> watch::Receiver<Option<Glance>> {
         let mut open = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(open) = open.as_ref().filter(|open| open.objects == objects) {
+        if let Some(open) = open.as_ref().filter(|open| open.watched == watched) {
             return open.glances.clone();
         }
         let (tell, glances) = watch::channel(None);
-        let (cluster, config, named) = (self.cluster.clone(), self.config.clone(), objects.to_vec());
-        let task = AbortOnDropHandle::new(tokio::spawn(look(cluster, config, named, tell)));
-        *open = Some(Open { objects: objects.to_vec(), glances: glances.clone(), _task: task });
+        let (cluster, config) = (self.cluster.clone(), self.config.clone());
+        let task = AbortOnDropHandle::new(tokio::spawn(look(cluster, config, watched.clone(), tell)));
+        *open = Some(Open { watched, glances: glances.clone(), _task: task });
         glances
     }
 }
@@ -92,8 +93,8 @@ fn unknown(why: &str) -> Glance {
     Glance::Unknown { why: why.to_owned() }
 }
 
-async fn look(cluster: Cluster, config: Config, objects: Vec<ObjectId>, tell: watch::Sender<Option<Glance>>) {
-    let mut eye = Eye::new(&cluster, &objects, &config, Pace::STANDING);
+async fn look(cluster: Cluster, config: Config, watched: Watched, tell: watch::Sender<Option<Glance>>) {
+    let mut eye = Eye::new(&cluster, watched, &config, Pace::STANDING);
     let mut before: Option<(String, String)> = None;
     loop {
         let mut again = Instant::now() + JUDGED_AGAIN_AFTER;

@@ -1,5 +1,10 @@
 //! Stories of what the watches tell, with the clock as a number.
 
+mod crowd;
+mod jobs;
+mod signs;
+mod way;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,7 +15,7 @@ use super::{
     feed::{Change, Need},
     judge::{Judge, Judged},
     picture::Picture,
-    related,
+    watched::Watched,
 };
 use crate::clients::kube::{KubeError, ObjectId};
 
@@ -99,8 +104,12 @@ fn unscheduled(number: usize) -> Value {
 
 impl World {
     fn new(wanted: Vec<ObjectId>) -> World {
+        World::of(Watched::from(&wanted))
+    }
+
+    fn of(watched: Watched) -> World {
         let judge = Judge::new(&Config::default());
-        let mut world = World { picture: Picture::new(wanted), judge, begun: Instant::now(), needs: Vec::new() };
+        let mut world = World { picture: Picture::new(watched), judge, begun: Instant::now(), needs: Vec::new() };
         world.open();
         world
     }
@@ -300,21 +309,7 @@ fn a_service_is_waited_for_only_where_a_workload_of_ours_is_behind_it() {
 
 #[test]
 fn many_objects_of_a_kind_are_watched_together() {
-    let some = |n: usize| Picture::new((0..n).map(|n| id("Deployment", &format!("web-{n}"))).collect()).needs().len();
+    let all = |n: usize| (0..n).map(|n| id("Deployment", &format!("web-{n}"))).collect::<Vec<_>>();
+    let some = |n: usize| Picture::new(Watched::from(&all(n))).needs().len();
     assert_eq!((some(1), some(4), some(5), some(500)), (1, 4, 1, 1));
-}
-
-#[test]
-fn selectors_are_written_as_the_api_server_reads_them() {
-    let selector = json!({
-        "matchLabels": { "app": "web" },
-        "matchExpressions": [
-            { "key": "tier", "operator": "In", "values": ["a", "b"] },
-            { "key": "track", "operator": "NotIn", "values": ["canary"] },
-            { "key": "team", "operator": "Exists" },
-            { "key": "old", "operator": "DoesNotExist" },
-        ],
-    });
-    assert_eq!(related::selector(&selector).as_deref(), Some("app=web,tier in (a,b),track notin (canary),team,!old"));
-    assert_eq!(related::selector(&json!({})), None);
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Fault, Pair, Path, Testers,
-    split::{Form, Lists, Mark, Places},
+    Pair, Path, Testers,
+    split::{Form, Lists, Mark, Places, is_among},
 };
 use crate::{clients::kube::ObjectId, model::Share};
 
@@ -61,8 +61,7 @@ impl Gateway {
         self.routes.iter().map(id).collect()
     }
 
-    pub fn form(&self, pair: &Pair, route: &Value) -> Result<Form, Fault> {
-        let at = self.rules_of(route)?.into_iter().map(|rule| Path::of(&format!("{rule}.backendRefs"))).collect();
+    pub fn form(&self, pair: &Pair, route: &Value) -> Form {
         let service = |name: &str| {
             vec![
                 Mark::new("name", [name.to_owned()]),
@@ -70,37 +69,44 @@ impl Gateway {
                 Mark::new("namespace", [pair.namespace.clone()]).or_missing(),
             ]
         };
+        let canary = service(&pair.canary);
         let lists = Lists {
-            at,
+            at: self.rules_of(route, &canary),
             stable: service(&pair.stable),
-            canary: service(&pair.canary),
+            canary,
             weight: Path::of("weight"),
             missing: 1,
             alone: 1,
+            even: false,
             owned: pair.owned,
         };
-        Ok(Form { embedded: None, places: Places::Lists(lists), total: TOTAL, percent: false })
+        Form { embedded: None, places: Places::Lists(lists), total: TOTAL, percent: false }
     }
 
-    /// The rules that are ours to move, as paths.
-    fn rules_of(&self, route: &Value) -> Result<Vec<String>, Fault> {
-        let rules = route["spec"]["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if self.rules.is_empty() {
-            return Ok((0..rules.len()).map(|index| format!("spec.rules[{index}]")).collect());
-        }
-        let find = |wanted: &Rule| {
-            let (index, text) = match wanted {
-                Rule::Number(index) => (Some(*index).filter(|index| *index < rules.len()), index.to_string()),
-                Rule::Name(name) => (rules.iter().position(|rule| rule["name"] == name.as_str()), name.clone()),
-            };
-            index.map(|index| format!("spec.rules[{index}]")).ok_or(Fault::NoRule { rule: text })
+    /// Where the backends of the rules are that are ours to move. A rule that is named and not there may have another name
+    /// today: then every rule that leads to the canary counts.
+    fn rules_of(&self, route: &Value, canary: &[Mark]) -> Vec<Path> {
+        let rules = rules(route);
+        let is_ours = |index: &usize| {
+            let named = self.rules.is_empty() || self.rules.iter().any(|rule| rule.find(rules) == Some(*index));
+            named || (self.lost(route).is_some() && is_among(&rules[*index]["backendRefs"], canary))
         };
-        self.rules.iter().map(find).collect()
+        let backends = |index: usize| Path::of(&format!("spec.rules[{index}].backendRefs"));
+        (0..rules.len()).filter(is_ours).map(backends).collect()
+    }
+
+    /// A rule that the pipeline names and that is not there.
+    pub fn lost(&self, route: &Value) -> Option<String> {
+        let lost = self.rules.iter().find(|rule| rule.find(rules(route)).is_none());
+        lost.map(|rule| match rule {
+            Rule::Number(index) => index.to_string(),
+            Rule::Name(name) => name.clone(),
+        })
     }
 
     /// A filter in each of our rules that sends a copy of the requests to the canary.
-    pub fn mirror(&self, pair: &Pair, route: &mut Value, mirror: Option<Share>) -> Result<(), Fault> {
-        let places: Vec<Path> = self.form(pair, route)?.lists_in(route);
+    pub fn mirror(&self, pair: &Pair, route: &mut Value, mirror: Option<Share>) {
+        let places: Vec<Path> = self.form(pair, route).lists_in(route);
         for at in places {
             let list = at.get(route).and_then(Value::as_array).cloned().unwrap_or_default();
             let stable = list.iter().find(|entry| entry["name"] == pair.stable.as_str());
@@ -116,14 +122,13 @@ impl Gateway {
                 false => drop(rule.insert("filters".to_owned(), Value::Array(filters))),
             }
         }
-        Ok(())
     }
 
     /// A route of our own that matches what the stable one does and the testers' header or cookie too. A match on more
     /// headers goes first by the rules of the Gateway API, so that the stable route is left alone.
-    pub fn testers(&self, pair: &Pair, route: &Value, testers: &Testers) -> Result<Value, Fault> {
+    pub fn testers(&self, pair: &Pair, route: &Value, testers: &Testers) -> Value {
         let mut rules = Vec::new();
-        for at in self.form(pair, route)?.lists_in(route) {
+        for at in self.form(pair, route).lists_in(route) {
             let rule = Path::of(at.to_string().trim_end_matches(".backendRefs"));
             let Some(rule) = rule.get(route) else { continue };
             rules.push(testers_rule(pair, rule, testers));
@@ -133,13 +138,26 @@ impl Gateway {
         if let Some(hostnames) = route["spec"].get("hostnames") {
             spec["hostnames"] = hostnames.clone();
         }
-        Ok(json!({
+        json!({
             "apiVersion": route["apiVersion"],
             "kind": route["kind"],
             "metadata": { "name": format!("{name}-piton-testers"), "namespace": pair.namespace },
             "spec": spec,
-        }))
+        })
     }
+}
+
+impl Rule {
+    fn find(&self, rules: &[Value]) -> Option<usize> {
+        match self {
+            Rule::Number(index) => Some(*index).filter(|index| *index < rules.len()),
+            Rule::Name(name) => rules.iter().position(|rule| rule["name"] == name.as_str()),
+        }
+    }
+}
+
+fn rules(route: &Value) -> &[Value] {
+    route["spec"]["rules"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 fn mirror_filter(canary: &str, port: &Value, share: Share) -> Value {
@@ -170,12 +188,17 @@ fn testers_rule(pair: &Pair, rule: &Value, testers: &Testers) -> Value {
             matches.push(one);
         }
     }
-    let mut new = json!({ "matches": matches, "backendRefs": [backend] });
+    // Time limits and the like are the same for testers.
+    let mut new = rule.clone();
+    new["matches"] = Value::Array(matches);
+    new["backendRefs"] = json!([backend]);
     // A mirror of the stable rule is no business of testers; its other filters are.
     let filters = rule["filters"].as_array().into_iter().flatten().filter(|f| f["type"] != "RequestMirror");
     let filters: Vec<Value> = filters.cloned().collect();
-    if !filters.is_empty() {
-        new["filters"] = Value::Array(filters);
+    match (filters.is_empty(), new.as_object_mut()) {
+        (true, Some(new)) => drop(new.shift_remove("filters")),
+        (false, Some(new)) => drop(new.insert("filters".to_owned(), Value::Array(filters))),
+        (_, None) => {}
     }
     new
 }

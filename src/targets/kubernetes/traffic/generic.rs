@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     Pair, Path,
@@ -57,6 +58,9 @@ struct Written {
     /// The annotation with JSON in which the lists are; `${service}` is the stable Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     annotation: Option<String>,
+    /// With the preset `alb`: the name of the action, where it is not the Service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    action: Option<String>,
     /// In place of `backends`: the canary's weight itself, and the stable one's where it is written too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     canary_weight: Option<Path>,
@@ -148,6 +152,9 @@ impl TryFrom<Written> for Generic {
 
     fn try_from(written: Written) -> Result<Generic, String> {
         let known = written.preset.map(Preset::known);
+        if written.action.is_some() && written.preset != Some(Preset::Alb) {
+            return Err("`action` is for `preset: alb`; take it out, or say the `annotation`".to_owned());
+        }
         let need = |own: &Option<String>, preset: Option<&str>, key: &str| {
             let found = own.clone().or(preset.map(str::to_owned));
             found.ok_or_else(|| format!("the key `{key}` is missing; give it, or a `preset`"))
@@ -203,24 +210,37 @@ impl Generic {
         }
     }
 
-    pub fn form(&self, pair: &Pair) -> Form {
+    pub fn form(&self, pair: &Pair, route: &Value) -> Form {
         let preset = self.written.preset.map(Preset::known);
         let annotation = self.written.annotation.as_deref().or(preset.and_then(|known| known.annotation));
         let embedded = annotation.map(|name| {
-            let name = name.replace("${service}", &pair.stable);
+            let name = name.replace("${service}", self.written.action.as_ref().unwrap_or(&pair.stable));
             Path::of(&format!("metadata.annotations[{name:?}]"))
         });
         let places = match &self.places {
             Kept::Weights { canary, stable } => Places::Weights { canary: canary.clone(), stable: stable.clone() },
             Kept::Backends { at, service, weight, missing } => {
-                let mark = |name: &str| Mark { at: service.clone(), values: vec![name.to_owned()], or_missing: false };
+                let json = embedded.as_ref().and_then(|at| at.get(route)?.as_str()).map(serde_json::from_str::<Value>);
+                // The controllers that read JSON from annotations do not mind the case of keys.
+                let (at, service, weight) = match json {
+                    Some(Ok(json)) => spelled(&json, at, service, weight),
+                    Some(Err(_)) | None => (at.clone(), service.clone(), weight.clone()),
+                };
+                let (service, stable, canary) = match self.written.preset.filter(|_| self.written.service.is_none()) {
+                    Some(Preset::Gloo) => of_gloo(pair, route, &at, service),
+                    Some(Preset::Alb | Preset::Apisix | Preset::Contour | Preset::Smi) | None => {
+                        (service, pair.stable.clone(), pair.canary.clone())
+                    }
+                };
+                let mark = |name: String| Mark { at: service.clone(), values: vec![name], or_missing: false };
                 Places::Lists(Lists {
-                    at: at.clone(),
-                    stable: vec![mark(&pair.stable)],
-                    canary: vec![mark(&pair.canary)],
-                    weight: weight.clone(),
+                    at,
+                    stable: vec![mark(stable)],
+                    canary: vec![mark(canary)],
+                    weight,
                     missing: *missing,
                     alone: self.total,
+                    even: self.written.preset == Some(Preset::Contour),
                     owned: pair.owned,
                 })
             }
@@ -231,5 +251,34 @@ impl Generic {
     /// The finest share that the total can say.
     pub fn unit_hundredths(&self) -> u16 {
         u16::try_from(10_000_u64.div_ceil(self.total)).unwrap_or(10_000)
+    }
+}
+
+/// Where lists, Services and weights are, by the first entry that there is.
+fn spelled(json: &Value, at: &[Path], service: &Path, weight: &Path) -> (Vec<Path>, Path, Path) {
+    let at: Vec<Path> = at.iter().map(|at| at.spelled(json)).collect();
+    let entries = at.iter().flat_map(|at| at.places(json)).filter_map(|at| at.get(json)?.as_array().cloned()).flatten();
+    let entries: Vec<Value> = entries.collect();
+    let first = entries.first().unwrap_or(&Value::Null);
+    let weighed = entries.iter().find(|entry| weight.spelled(entry).get(entry).is_some()).unwrap_or(first);
+    (at, service.spelled(first), weight.spelled(weighed))
+}
+
+/// Gloo's destinations are Services, or Upstreams, which its discovery names by namespace, Service and port.
+fn of_gloo(pair: &Pair, route: &Value, at: &[Path], service: Path) -> (Path, String, String) {
+    let upstream = Path::of("destination.upstream.name");
+    let entries = at.iter().flat_map(|at| at.places(route)).filter_map(|at| at.get(route)?.as_array()).flatten();
+    let mut names = entries.filter_map(|entry| upstream.get(entry)?.as_str());
+    let port = |name: &str| {
+        let rest = name.strip_prefix(&format!("{}-{}-", pair.namespace, pair.stable))?;
+        rest.chars().all(|c| c.is_ascii_digit()).then(|| rest.to_owned())
+    };
+    match names.find_map(port) {
+        Some(port) => {
+            let name = |service: &str| format!("{}-{service}-{port}", pair.namespace);
+            let (stable, canary) = (name(&pair.stable), name(&pair.canary));
+            (upstream, stable, canary)
+        }
+        None => (service, pair.stable.clone(), pair.canary.clone()),
     }
 }

@@ -56,7 +56,7 @@ impl Hand<'_> {
             self.check_fence(&live)?;
         }
         mark(&mut object, FENCE, &self.fence.to_string());
-        let failed = |error| refused(&format!("cannot write {id}"), error);
+        let failed = |error: KubeError| refused(&format!("cannot write {id}"), error.of(&object));
         let api = self.cluster.api(&id).await.map_err(failed)?;
         let params = PatchParams::apply(MANAGER).force();
         let new = api.patch(&id.name, &params, &Patch::Apply(&object)).await.map_err(|error| failed(error.into()))?;

@@ -35,7 +35,7 @@ pub enum Router {
     /// A TraefikService with `weighted`.
     Traefik(traefik::Traefik),
     /// Any other resource with weights in it; with presets for ALB, APISIX, Contour, Gloo and SMI.
-    Generic(generic::Generic),
+    Generic(Box<generic::Generic>),
     /// No router: canary pods join the stable Service, and the share is theirs among all its pods.
     Replicas,
 }
@@ -114,31 +114,40 @@ impl Router {
     }
 
     /// Where the weights of this route are; `None` where they are on an object of our own.
-    pub(super) fn form(&self, pair: &Pair, route: &Value) -> Result<Option<Form>, Fault> {
+    pub(super) fn form(&self, pair: &Pair, route: &Value) -> Option<Form> {
         match self {
-            Router::Gateway(gateway) => gateway.form(pair, route).map(Some),
-            Router::Istio(istio) => istio.form(pair, route).map(Some),
-            Router::Traefik(traefik) => Ok(Some(traefik.form(pair))),
-            Router::Generic(generic) => Ok(Some(generic.form(pair))),
-            Router::Nginx(_) | Router::Replicas => Ok(None),
+            Router::Gateway(gateway) => Some(gateway.form(pair, route)),
+            Router::Istio(istio) => Some(istio.form(pair, route)),
+            Router::Traefik(traefik) => Some(traefik.form(pair)),
+            Router::Generic(generic) => Some(generic.form(pair, route)),
+            Router::Nginx(_) | Router::Replicas => None,
+        }
+    }
+
+    /// A rule that the pipeline names and that the route does not have.
+    fn lost(&self, route: &Value) -> Option<String> {
+        match self {
+            Router::Gateway(gateway) => gateway.lost(route),
+            Router::Istio(istio) => istio.lost(route),
+            Router::Nginx(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => None,
         }
     }
 
     /// Writes what is on the route beside the weights, or takes it away with `None`. What is there already stays one.
-    fn decorate(&self, pair: &Pair, route: &mut Value, extras: Option<&Extras>) -> Result<(), Fault> {
+    fn decorate(&self, pair: &Pair, route: &mut Value, extras: Option<&Extras>) {
         match self {
             Router::Gateway(gateway) => gateway.mirror(pair, route, extras.and_then(|extras| extras.mirror)),
             Router::Istio(istio) => istio.decorate(pair, route, extras),
-            Router::Nginx(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => Ok(()),
+            Router::Nginx(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {}
         }
     }
 
     /// Objects of our own that lead testers to the canary.
-    pub fn companions(&self, pair: &Pair, route: &Value, testers: &Testers) -> Result<Vec<Value>, Fault> {
+    pub fn companions(&self, pair: &Pair, route: &Value, testers: &Testers) -> Vec<Value> {
         match self {
-            Router::Gateway(gateway) => gateway.testers(pair, route, testers).map(|route| vec![route]),
+            Router::Gateway(gateway) => vec![gateway.testers(pair, route, testers)],
             Router::Istio(_) | Router::Nginx(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
-                Ok(Vec::new())
+                Vec::new()
             }
         }
     }
@@ -184,7 +193,8 @@ impl Router {
     }
 }
 
-/// A route with the canary at a share, its extras, and the record of it: what is to be written.
+/// A route with the canary at a share, its extras, and the record of it: what is to be written. Users come to the canary
+/// by all rules that the pipeline names, or not at all; they leave it by those that are there.
 pub fn steered(
     router: &Router,
     pair: &Pair,
@@ -193,8 +203,11 @@ pub fn steered(
     extras: &Extras,
     fence: u64,
 ) -> Result<Value, Fault> {
-    let mut new = bare(router, pair, route)?;
-    let Some(form) = router.form(pair, &new)? else { return Ok(new) };
+    if let Some(rule) = router.lost(route).filter(|_| share != Share::NONE) {
+        return Err(Fault::NoRule { rule });
+    }
+    let mut new = bare(router, pair, route);
+    let Some(form) = router.form(pair, &new) else { return Ok(new) };
     let before = match record::read(route) {
         Some(record) => record.before,
         None => split::remember(&form, &new)?,
@@ -202,15 +215,15 @@ pub fn steered(
     let weights = split::write(&form, &mut new, share)?;
     // With all users on the canary there is nothing left to copy.
     let mirror = extras.mirror.filter(|_| share != Share::WHOLE);
-    router.decorate(pair, &mut new, Some(&Extras { mirror, ..extras.clone() }))?;
+    router.decorate(pair, &mut new, Some(&Extras { mirror, ..extras.clone() }));
     record::write(&mut new, &record::Record::new(share, fence, before, &weights));
     Ok(new)
 }
 
 /// A route without the canary, as it was before.
 pub fn cleared(router: &Router, pair: &Pair, route: &Value) -> Result<Value, Fault> {
-    let mut new = bare(router, pair, route)?;
-    let Some(form) = router.form(pair, &new)? else { return Ok(new) };
+    let mut new = bare(router, pair, route);
+    let Some(form) = router.form(pair, &new) else { return Ok(new) };
     let record = record::read(route);
     // Where nothing of ours is on it, nothing is written.
     if record.is_some() || split::read(&form, &new)?.iter().any(|weighed| weighed.canary > 0) {
@@ -222,8 +235,8 @@ pub fn cleared(router: &Router, pair: &Pair, route: &Value) -> Result<Value, Fau
 
 /// The weights as they are, place by place.
 pub fn weights(router: &Router, pair: &Pair, route: &Value) -> Result<Vec<Weighed>, Fault> {
-    let bare = bare(router, pair, route)?;
-    router.form(pair, &bare)?.map_or(Ok(Vec::new()), |form| split::read(&form, &bare))
+    let bare = bare(router, pair, route);
+    router.form(pair, &bare).map_or(Ok(Vec::new()), |form| split::read(&form, &bare))
 }
 
 /// What the canary gets by this route. Where its rules disagree, the most that any of them gives.
@@ -231,11 +244,39 @@ pub fn share(router: &Router, pair: &Pair, route: &Value) -> Result<Share, Fault
     Ok(weights(router, pair, route)?.iter().map(Weighed::share).max().unwrap_or(Share::NONE))
 }
 
+/// What the canary gets by this route, where a route that cannot be read is one of two: one by which nobody was ever led
+/// to the canary, or one by which we did lead them, and nobody knows what it says today.
+pub fn share_for_sure(router: &Router, pair: &Pair, route: &Value) -> Result<Share, Fault> {
+    share(router, pair, route).or_else(|fault| nobody_by(&fault, route).then_some(Share::NONE).ok_or(fault))
+}
+
+/// The route without anything of ours, in the same two cases.
+pub fn cleared_for_sure(router: &Router, pair: &Pair, route: &Value) -> Result<Value, Fault> {
+    cleared(router, pair, route).or_else(|fault| {
+        let mut new = route.clone();
+        record::remove(&mut new);
+        nobody_by(&fault, route).then_some(new).ok_or(fault)
+    })
+}
+
+/// Whether nobody comes to the canary by a route that has this fault.
+fn nobody_by(fault: &Fault, route: &Value) -> bool {
+    match fault {
+        // Without a backend of ours, or without the place for one, it leads nobody of ours anywhere.
+        Fault::NoStable { .. } | Fault::NoPlace { .. } => true,
+        Fault::NoRule { .. }
+        | Fault::NotAWeight { .. }
+        | Fault::NotJson { .. }
+        | Fault::Weightless { .. }
+        | Fault::Coarse { .. } => record::is_none_of_ours(route),
+    }
+}
+
 /// The route without our testers and mirrors, in which places have the numbers that they have without us.
-fn bare(router: &Router, pair: &Pair, route: &Value) -> Result<Value, Fault> {
+fn bare(router: &Router, pair: &Pair, route: &Value) -> Value {
     let mut bare = route.clone();
-    router.decorate(pair, &mut bare, None)?;
-    Ok(bare)
+    router.decorate(pair, &mut bare, None);
+    bare
 }
 
 #[cfg(test)]

@@ -39,6 +39,28 @@ impl Path {
         found.into_iter().map(|(steps, _)| Path(steps)).collect()
     }
 
+    /// The same place with its keys as this object writes them, whatever their case.
+    pub fn spelled(&self, root: &Value) -> Path {
+        let mut at = Some(root);
+        let mut steps = Vec::new();
+        for step in &self.0 {
+            let (step, next) = match step {
+                Step::Key(key) => {
+                    let keys = at.and_then(Value::as_object).into_iter().flat_map(Map::keys);
+                    let mut alike = keys.filter(|known| known.eq_ignore_ascii_case(key)).collect::<Vec<_>>();
+                    alike.sort_by_key(|known| *known != key);
+                    let found = alike.first().map_or(key, |known| *known);
+                    (Step::Key(found.clone()), at.and_then(|value| value.get(found)))
+                }
+                Step::Item(index) => (step.clone(), at.and_then(|value| value.get(*index))),
+                Step::Every => (step.clone(), at.and_then(|value| value.get(0))),
+            };
+            steps.push(step);
+            at = next;
+        }
+        Path(steps)
+    }
+
     /// What is there; a path with `[*]` means no one place.
     pub fn get<'a>(&self, root: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(root, |value, step| match step {

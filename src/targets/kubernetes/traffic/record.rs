@@ -34,6 +34,11 @@ pub fn read(route: &Value) -> Option<Record> {
     serde_json::from_str(text).ok()
 }
 
+/// Whether we never led anybody by this route. A record that cannot be read was ours.
+pub fn is_none_of_ours(route: &Value) -> bool {
+    route["metadata"]["annotations"][ANNOTATION].is_null()
+}
+
 pub fn write(route: &mut Value, record: &Record) {
     let text = serde_json::to_value(record).map(|value| value.to_string()).unwrap_or_default();
     if !route["metadata"]["annotations"].is_object() {

@@ -19,7 +19,7 @@ pub fn joined(stable: u32, share: Share) -> u32 {
 /// The share that so many pods beside so many others get.
 pub fn share(stable: u32, canary: u32) -> Share {
     let all = u64::from(stable) + u64::from(canary);
-    let hundredths = if all == 0 { 0 } else { u64::from(canary) * 10_000 / all };
+    let hundredths = (u64::from(canary) * 10_000).checked_div(all).unwrap_or(0);
     u16::try_from(hundredths).ok().and_then(Share::of_hundredths).unwrap_or(Share::WHOLE)
 }
 

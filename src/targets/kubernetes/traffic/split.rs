@@ -41,6 +41,8 @@ pub struct Lists {
     /// What a missing weight means, and what it means for an only entry.
     pub missing: u64,
     pub alone: u64,
+    /// A list without any weight gives every entry the same.
+    pub even: bool,
     /// The canary's entry is ours: it comes with the canary and goes with it.
     pub owned: bool,
 }
@@ -87,9 +89,15 @@ impl Weighed {
     /// What the canary gets of our part, in hundredths of a percent.
     pub fn share(&self) -> Share {
         let ours = self.stable + self.canary;
-        let hundredths = if ours == 0 { 0 } else { (self.canary * 10_000 + ours / 2) / ours };
+        let hundredths = (self.canary * 10_000 + ours / 2).checked_div(ours).unwrap_or(0);
         Share::of_hundredths(u16::try_from(hundredths).unwrap_or(10_000)).unwrap_or(Share::WHOLE)
     }
+}
+
+/// Whether an entry with these marks is in the list.
+pub fn is_among(list: &Value, marks: &[Mark]) -> bool {
+    let entries = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    entries.iter().any(|entry| marks.iter().all(|mark| mark.holds(entry)))
 }
 
 /// Reads the weights in every place that the stable Service or the canary is in.
@@ -146,8 +154,13 @@ pub fn clear(form: &Form, route: &mut Value, before: &Map<String, Value>) -> Res
             if lists.owned && has_stable {
                 entries.retain(|entry| !lists.is_canary(entry));
             }
+            let before = before.get(&at.to_string());
+            if before.and_then(Value::as_str) == Some(EVEN) {
+                entries.iter_mut().for_each(|entry| lists.weight.remove(entry));
+                continue;
+            }
             for entry in entries.iter_mut().filter(|entry| lists.is_stable(entry)) {
-                match before.get(&at.to_string()) {
+                match before {
                     Some(Value::Null) => lists.weight.remove(entry),
                     Some(weight) => drop(lists.weight.set(entry, weight.clone())),
                     None => {}
@@ -159,6 +172,9 @@ pub fn clear(form: &Form, route: &mut Value, before: &Map<String, Value>) -> Res
     Ok(())
 }
 
+/// In the memory of a place: its entries had no weights, and all got the same.
+const EVEN: &str = "even";
+
 /// The stable entries' weights as they are written, by place: what `clear` needs later.
 pub fn remember(form: &Form, route: &Value) -> Result<Map<String, Value>, Fault> {
     let root = open(form, route)?;
@@ -166,6 +182,9 @@ pub fn remember(form: &Form, route: &Value) -> Result<Map<String, Value>, Fault>
     let written = |at: &Path| {
         let entries = at.get(&root).and_then(Value::as_array)?;
         let stable = entries.iter().find(|entry| lists.is_stable(entry))?;
+        if lists.is_even(entries) {
+            return Some(Value::from(EVEN));
+        }
         Some(lists.weight.get(stable).cloned().unwrap_or(Value::Null))
     };
     Ok(lists.found(&root)?.iter().filter_map(|at| Some((at.to_string(), written(at)?))).collect())
@@ -210,6 +229,12 @@ impl Lists {
         self.canary.iter().all(|mark| mark.holds(entry))
     }
 
+    /// Whether no entry has a weight, in a list where all of them get the same then.
+    fn is_even(&self, entries: &[Value]) -> bool {
+        let weightless = |entry: &Value| self.weight.get(entry).is_none_or(|weight| weight.is_null() || weight == 0);
+        self.even && entries.len() > 1 && entries.iter().all(weightless)
+    }
+
     /// The lists with one of our two backends in them.
     fn found(&self, root: &Value) -> Result<Vec<Path>, Fault> {
         let ours = |at: &Path| {
@@ -231,9 +256,11 @@ impl Lists {
     fn weigh(&self, root: &Value, at: Path) -> Result<Weighed, Fault> {
         let entries = at.get(root).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let missing = if entries.len() == 1 { self.alone } else { self.missing };
+        // Fine enough to be shared between stable and canary.
+        let each = self.is_even(entries).then_some(self.alone);
         let mut weighed = Weighed { at: at.clone(), stable: 0, canary: 0, foreign: 0 };
         for entry in entries {
-            let weight = weight(self.weight.get(entry), &at, missing)?;
+            let weight = each.map_or_else(|| weight(self.weight.get(entry), &at, missing), Ok)?;
             match (self.is_canary(entry), self.is_stable(entry)) {
                 (true, _) => weighed.canary += weight,
                 (false, true) => weighed.stable += weight,
@@ -246,6 +273,12 @@ impl Lists {
     fn put(&self, root: &mut Value, new: &Weighed) -> Result<(), Fault> {
         let missing = || Fault::NoPlace { at: new.at.clone() };
         let entries = new.at.get_mut(root).and_then(Value::as_array_mut).ok_or_else(missing)?;
+        // The first weight in such a list would leave the others with none.
+        if self.is_even(entries) {
+            for entry in entries.iter_mut() {
+                self.weight.set(entry, self.alone.into());
+            }
+        }
         let stable = entries.iter().position(|entry| self.is_stable(entry));
         if !entries.iter().any(|entry| self.is_canary(entry)) && new.canary > 0 {
             let stable = stable.ok_or_else(missing)?;

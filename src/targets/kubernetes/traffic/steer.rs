@@ -53,8 +53,8 @@ impl Steer<'_> {
                 Router::Nginx(nginx) => self.look_beside(nginx, &id).await?,
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
                     let edit = record::foreign_edit(self.router, self.pair, &route);
-                    // A route that cannot be read gives us nothing; what is wrong with it is told.
-                    (super::share(self.router, self.pair, &route).unwrap_or(Share::NONE), edit)
+                    let share = super::share_for_sure(self.router, self.pair, &route);
+                    (share.map_err(|fault| unknown(&id, &route, &fault))?, edit)
                 }
             };
             position.share = position.share.max(share);
@@ -119,12 +119,12 @@ impl Steer<'_> {
             let new = match super::steered(self.router, self.pair, &old, share, &self.extras, self.hand.fence) {
                 Ok(new) => new,
                 // A route without our backends sends nobody to the canary.
-                Err(Fault::NoStable { .. } | Fault::NoRule { .. } | Fault::NoPlace { .. }) if share == Share::NONE => {
+                Err(Fault::NoStable { .. } | Fault::NoPlace { .. }) if share == Share::NONE => {
                     return Ok(Some(format!("{id} has no backend of ours; nobody comes to the canary by it")));
                 }
                 Err(fault) => return Err(cannot(id, &fault)),
             };
-            for companion in self.companions(&old)? {
+            for companion in self.companions(&old) {
                 self.hand.apply(companion).await?;
             }
             if self.hand.exchange(id, &old, &new).await? {
@@ -138,14 +138,13 @@ impl Steer<'_> {
 
     /// Whether there is anything of ours on the route, or should be.
     fn is_on(&self, route: &Value) -> bool {
-        let share = super::share(self.router, self.pair, route).unwrap_or(Share::NONE);
-        record::read(route).is_some() || share != Share::NONE || self.extras != Extras::default()
+        let has_users = || super::share(self.router, self.pair, route).is_ok_and(|share| share != Share::NONE);
+        !record::is_none_of_ours(route) || self.extras != Extras::default() || has_users()
     }
 
-    fn companions(&self, route: &Value) -> Result<Vec<Value>, TargetError> {
-        let Some(testers) = &self.extras.testers else { return Ok(Vec::new()) };
-        let id = ObjectId::of(route).ok_or_else(|| wrong("a route has no name"))?;
-        self.router.companions(self.pair, route, testers).map_err(|fault| cannot(&id, &fault))
+    fn companions(&self, route: &Value) -> Vec<Value> {
+        let testers = self.extras.testers.as_ref();
+        testers.map(|testers| self.router.companions(self.pair, route, testers)).unwrap_or_default()
     }
 
     /// The way back needs no route: without one nobody comes to the canary.
@@ -216,7 +215,8 @@ impl Steer<'_> {
         for _ in 0..TRIES {
             let Some(old) = self.hand.get(id).await? else { return Ok(()) };
             self.hand.check_number(record::read(&old).map(|record| record.fence))?;
-            let Ok(new) = super::cleared(self.router, self.pair, &old) else { return Ok(()) };
+            let new = super::cleared_for_sure(self.router, self.pair, &old);
+            let new = new.map_err(|fault| unknown(id, &old, &fault))?;
             if self.hand.exchange(id, &old, &new).await? {
                 return Ok(());
             }
@@ -235,6 +235,15 @@ fn gone(id: &ObjectId) -> TargetError {
 
 fn cannot(id: &ObjectId, fault: &Fault) -> TargetError {
     wrong(format!("{id}: {fault}"))
+}
+
+/// We led users by this route, and nobody knows what it says today.
+fn unknown(id: &ObjectId, route: &Value, fault: &Fault) -> TargetError {
+    let by = record::by(route);
+    wrong(format!(
+        "{id}: piton led users to the canary by it, and cannot read who gets how much: {fault}{by}; mend it, or take the \
+         canary's backend out of it"
+    ))
 }
 
 fn foreign_hand(edit: &str) -> TargetError {

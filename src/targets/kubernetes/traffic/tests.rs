@@ -2,6 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod odd;
+
 fn share(text: &str) -> Share {
     text.parse().expect("a share")
 }
@@ -22,6 +24,12 @@ fn kinds() -> Vec<(Router, Value)> {
             json!({"kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": {"rules": [
                 {"backendRefs": [{"name": "web", "port": 80}]},
                 {"backendRefs": [{"name": "other", "port": 80}]},
+            ]}}),
+        ),
+        (
+            router("gateway: { routes: [web], kind: GRPCRoute }"),
+            json!({"kind": "GRPCRoute", "metadata": {"name": "web"}, "spec": {"rules": [
+                {"matches": [{"method": {"service": "shop.Cart"}}], "backendRefs": [{"name": "web", "port": 80}]},
             ]}}),
         ),
         (
@@ -46,6 +54,14 @@ fn kinds() -> Vec<(Router, Value)> {
             }}}),
         ),
         (
+            router("generic: { preset: alb, name: web, action: pay }"),
+            json!({"kind": "Ingress", "metadata": {"name": "web", "annotations": {
+                "alb.ingress.kubernetes.io/actions.pay": json!({"Type": "forward", "ForwardConfig": {"TargetGroups": [
+                    {"ServiceName": "web", "ServicePort": "80", "Weight": 1},
+                ]}}).to_string(),
+            }}}),
+        ),
+        (
             router("generic: { preset: apisix, name: web }"),
             json!({"kind": "ApisixRoute", "metadata": {"name": "web"}, "spec": {"http": [{"name": "a", "backends": [
                 {"serviceName": "web", "servicePort": 80},
@@ -62,6 +78,21 @@ fn kinds() -> Vec<(Router, Value)> {
             json!({"kind": "RouteTable", "metadata": {"name": "web"}, "spec": {"routes": [{"routeAction": {"multi": {
                 "destinations": [{"destination": {"kube": {"ref": {"name": "web", "namespace": "hub"}}}, "weight": 1}],
             }}}]}}),
+        ),
+        (
+            router("generic: { preset: gloo, name: web }"),
+            json!({"kind": "RouteTable", "metadata": {"name": "web"}, "spec": {"routes": [{"routeAction": {"multi": {
+                "destinations": [
+                    {"destination": {"upstream": {"name": "hub-docs-80", "namespace": "gloo-system"}}, "weight": 1},
+                    {"destination": {"upstream": {"name": "hub-web-8080", "namespace": "gloo-system"}}, "weight": 300},
+                ],
+            }}}]}}),
+        ),
+        (
+            router("generic: { preset: contour, name: web }"),
+            json!({"kind": "HTTPProxy", "metadata": {"name": "web"}, "spec": {"routes": [{"services": [
+                {"name": "docs", "port": 80}, {"name": "web", "port": 80},
+            ]}]}}),
         ),
         (
             router("generic: { preset: smi, name: web }"),
@@ -187,7 +218,7 @@ fn testers_and_mirrors_come_and_go_with_the_canary() {
         testers: serde_json::from_value(json!({"header": {"x-canary": "yes"}, "cookie": {"tester": "1"}})).ok(),
         mirror: Some(share("10%")),
     };
-    for (router, route) in kinds().into_iter().take(2) {
+    for (router, route) in kinds().into_iter().take(3) {
         let new = steered(&router, &pair(), &route, share("5%"), &extras, 1).expect("it is written");
         let text = new.to_string();
         assert!(text.contains("irror"), "{text}");
@@ -209,7 +240,7 @@ fn a_testers_route_matches_what_the_stable_one_does_and_the_header() {
         "backendRefs": [{"name": "web", "port": 80}],
     }]}});
     let testers = serde_json::from_value(json!({"header": {"x-canary": "yes"}})).expect("testers");
-    let made = router.companions(&pair(), &route, &testers).expect("made").remove(0);
+    let made = router.companions(&pair(), &route, &testers).remove(0);
     assert_eq!(
         made["spec"],
         json!({"parentRefs": [{"name": "front"}], "hostnames": ["a.example"], "rules": [{
@@ -297,6 +328,72 @@ fn routes_that_do_not_fit_are_told_in_a_sentence() {
 }
 
 #[test]
+fn a_route_that_cannot_be_read_is_not_one_without_users() {
+    let router = router("gateway: { routes: [web] }");
+    let (_, route) = kinds().remove(0);
+    let steered = steered(&router, &pair(), &route, share("10%"), &Extras::default(), 7).expect("it is written");
+    let broken = |mut route: Value| {
+        route["spec"]["rules"][0]["backendRefs"][0]["weight"] = json!("x");
+        route
+    };
+    // We led people by it: nobody may be told that they are gone.
+    let fault = share_for_sure(&router, &pair(), &broken(steered.clone())).expect_err("nobody knows");
+    assert!(matches!(fault, Fault::NotAWeight { .. }), "{fault}");
+    cleared_for_sure(&router, &pair(), &broken(steered.clone())).expect_err("nobody knows");
+    // Nor where the record itself was spoilt.
+    let mut spoilt = broken(steered.clone());
+    spoilt["metadata"]["annotations"]["piton.dev/traffic"] = json!("{");
+    share_for_sure(&router, &pair(), &spoilt).expect_err("nobody knows");
+    // We never did: it is no business of ours.
+    assert_eq!(share_for_sure(&router, &pair(), &broken(route.clone())), Ok(Share::NONE));
+    assert_eq!(cleared_for_sure(&router, &pair(), &broken(route.clone())), Ok(broken(route)));
+    // It leads elsewhere altogether; what we remember of it goes.
+    let mut elsewhere = steered;
+    elsewhere["spec"]["rules"][0]["backendRefs"] = json!([{"name": "else"}]);
+    assert_eq!(share_for_sure(&router, &pair(), &elsewhere), Ok(Share::NONE));
+    let clear = cleared_for_sure(&router, &pair(), &elsewhere).expect("there is nothing to clear");
+    assert!(record::read(&elsewhere).is_some() && record::read(&clear).is_none(), "{clear}");
+}
+
+#[test]
+fn users_leave_by_the_rules_that_are_there_whatever_they_are_called() {
+    let gateway = json!({"metadata": {"name": "web"}, "spec": {"rules": [
+        {"name": "main", "backendRefs": [{"name": "web", "port": 80}]},
+        {"name": "api", "backendRefs": [{"name": "web", "port": 80}]},
+        {"name": "docs", "backendRefs": [{"name": "docs", "port": 80}]},
+    ]}});
+    let istio = json!({"metadata": {"name": "web"}, "spec": {"http": [
+        {"name": "main", "route": [{"destination": {"host": "web"}}]},
+        {"name": "api", "route": [{"destination": {"host": "web"}}]},
+        {"name": "docs", "route": [{"destination": {"host": "docs"}}]},
+    ]}});
+    let cases = [
+        (router("gateway: { routes: [web], rules: [main, api] }"), gateway, "rules"),
+        (router("istio: { virtual_services: [web], routes: [main, api] }"), istio, "http"),
+    ];
+    for (router, route, rules) in cases {
+        let steered_to =
+            |route: &Value, part: &str| steered(&router, &pair(), route, share(part), &Extras::default(), 7);
+        let mut live = steered_to(&route, "10%").expect("it is written");
+        // Somebody gives a rule another name, and it goes on sending users to the canary.
+        live["spec"][rules][0]["name"] = json!("front");
+        let mut renamed = route.clone();
+        renamed["spec"][rules][0]["name"] = json!("front");
+        assert_eq!(super::share_for_sure(&router, &pair(), &live), Ok(share("10%")));
+        assert_eq!(steered_to(&live, "20%"), Err(Fault::NoRule { rule: "main".to_owned() }));
+        let back = steered_to(&live, "0%").expect("users leave");
+        assert_eq!(super::share_for_sure(&router, &pair(), &back), Ok(Share::NONE));
+        assert_eq!(cleared_for_sure(&router, &pair(), &back), Ok(renamed.clone()));
+        assert_eq!(cleared_for_sure(&router, &pair(), &live), Ok(renamed));
+        // One is gone with its users.
+        live["spec"][rules].as_array_mut().expect("a list").remove(0);
+        assert_eq!(super::share_for_sure(&router, &pair(), &live), Ok(share("10%")));
+        let clear = cleared_for_sure(&router, &pair(), &live).expect("the other is cleared");
+        assert_eq!(clear["spec"][rules][0], route["spec"][rules][1]);
+    }
+}
+
+#[test]
 fn what_a_router_cannot_do_is_said_before() {
     let traefik = router("traefik: { services: [web] }");
     let mirror = Extras { mirror: Some(share("5%")), testers: None };
@@ -322,6 +419,7 @@ fn generic_routers_that_say_too_little_are_refused() {
         ("generic: { name: a, api_version: v1, kind: K, backends: [a.b] }", "the key `service` is missing"),
         ("generic: { name: a, preset: smi, canary_weight: a.b }", "take one out"),
         ("generic: { name: a, preset: smi, total: 0 }", "`total` is 0"),
+        ("generic: { name: a, preset: smi, action: b }", "`action` is for `preset: alb`"),
         ("generic: { name: a, preset: smi, backends: ['a..b'] }", "is not a path"),
         ("generic: { name: a, preset: nginx }", "unknown variant `nginx`"),
     ];

@@ -42,6 +42,7 @@ impl Traefik {
             weight: Path::of("weight"),
             missing: 1,
             alone: 1,
+            even: false,
             owned: pair.owned,
         };
         Form { embedded: None, places: Places::Lists(lists), total: 10_000, percent: false }

@@ -262,7 +262,7 @@ fn pods_without_a_node() {
     let volume = "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found";
     let mut nominated = unscheduled("Unschedulable", full);
     nominated["status"]["nominatedNodeName"] = "node-1".into();
-    let rows = vec![
+    let rows = [
         ("full", unscheduled("Unschedulable", full), format!("doubtful, by the release: Pod hub/web-1: Unschedulable: \
          {full}")),
         ("away", unscheduled("Unschedulable", away), format!("doubtful, by the world: Pod hub/web-1: Unschedulable: \

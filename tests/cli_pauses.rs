@@ -1,0 +1,103 @@
+//! What the world could not do: the environment goes back, nobody is kept out, and automation rests.
+
+mod support;
+
+use std::{fs, path::PathBuf};
+
+use serde_json::{Value, json};
+use support::Sandbox;
+
+const PIPELINE: &str = r#"name: sandbox
+
+components:
+  web: { file: services/web.yaml, path: version }
+
+environments:
+  production:
+    target:
+      command:
+        apply: [sh, deploy.sh]
+        timeout: 20s
+    bake: 50ms
+    deploy: { tries: 2, pauses: [5m, 15m] }
+    rollback: { pause: 50ms }
+"#;
+
+/// A cluster that may say no for its own reasons.
+const SCRIPT: &str = r#"
+if test -e "$PITON_STATE_DIR/quota" && test "$PITON_VERSION_WEB" != 1.0.0; then
+  echo "exceeded quota: pods=10"
+  exit 75
+fi
+"#;
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::with_pipeline(PIPELINE);
+    sandbox.write("deploy.sh", SCRIPT);
+    sandbox.commit("how it is deployed");
+    sandbox.piton(&["promote", "production", "--to", "HEAD"]).ends(0);
+    sandbox
+}
+
+fn quota(sandbox: &Sandbox) -> PathBuf {
+    sandbox.state_dir().join("production/quota")
+}
+
+fn with_a_failed_bump() -> (Sandbox, Value) {
+    let sandbox = sandbox();
+    fs::write(quota(&sandbox), "").expect("room on the disk");
+    sandbox.bump("web", "1.1.0");
+    let ran = sandbox.piton(&["promote", "production", "--wait", "--json"]).ends(75).reason("paused").json();
+    (sandbox, ran)
+}
+
+#[test]
+fn the_world_is_told_from_the_release_wherever_it_is_said() {
+    let (sandbox, ran) = with_a_failed_bump();
+    let why = "moving users failed, and not through the release";
+    assert!(ran["cause"].as_str().is_some_and(|cause| cause.starts_with(why) && cause.contains("quota")), "{ran}");
+    assert_eq!(ran["decision"], "continue");
+    let status = sandbox.status("production");
+    assert_eq!((&status["quarantines"], &status["live"]["versions"]["web"]), (&json!([]), &json!("1.0.0")));
+    let pause = &status["pause"];
+    assert_eq!((&pause["until"], &pause["failures"]), (&ran["paused_until"], &json!(1)), "{status}");
+    assert_eq!(status["waits"][0]["who"], "`piton promote` tries at once", "{status}");
+    sandbox.piton(&["status"]).ends(0).says("automation rests until").says("exceeded quota: pods=10");
+    sandbox.piton(&["plan", "production"]).ends(3).says("web  1.0.0 → 1.1.0").says("automation rests since");
+    let plan = sandbox.piton(&["plan", "production", "--json"]).ends(3).json();
+    assert_eq!(plan["pause"]["until"], ran["paused_until"]);
+    sandbox.piton(&["history", "production"]).ends(0).says("moving users, not the release");
+    let markdown = sandbox.piton(&["show", "production", "--markdown"]).ends(0);
+    markdown.says("Not the release's doing, so it is not kept out; automation rests until");
+}
+
+#[test]
+fn automation_rests_and_people_do_not() {
+    let (sandbox, _) = with_a_failed_bump();
+    fs::remove_file(quota(&sandbox)).expect("it is there");
+    let attempts = || sandbox.piton(&["history", "production", "--json"]).json()["attempts"].as_array().map(Vec::len);
+    assert_eq!(attempts(), Some(2));
+    sandbox.piton(&["tick", "--promote"]).ends(0).says("automation rests since");
+    let ticked = sandbox.piton(&["tick", "production", "--promote", "--json"]).ends(0).json();
+    assert_eq!(ticked["environments"]["production"]["reason_code"], "paused", "{ticked}");
+    // A CI system that is told to try again does so at once: that is not a person.
+    sandbox.piton_with(&[("CI", "true")], &["promote", "production", "--json"]).ends(75).reason("paused");
+    assert_eq!(attempts(), Some(2), "nothing was tried");
+    sandbox.piton_with(&[("CI", "true")], &["promote", "production", "--now"]).ends(0).says("1.0.0 → 1.1.0");
+    assert_eq!(sandbox.status("production")["pause"], Value::Null);
+}
+
+#[test]
+fn a_person_tries_at_once_and_each_failure_in_a_row_makes_the_rest_longer() {
+    let (sandbox, first) = with_a_failed_bump();
+    let second = sandbox.piton(&["promote", "production", "--json"]).ends(75).reason("paused").json();
+    assert_ne!(first["paused_until"], second["paused_until"]);
+    let pause = &sandbox.status("production")["pause"];
+    assert_eq!(pause["failures"], 2);
+    let minute = |stamp: &Value| stamp.as_str().and_then(|text| text.parse::<piton::model::Stamp>().ok());
+    let (since, until) = (minute(&pause["since"]), minute(&pause["until"]));
+    assert!(since.zip(until).is_some_and(|(since, until)| until.since(since).0 > 14 * 60_000), "{pause}");
+    fs::remove_file(quota(&sandbox)).expect("it is there");
+    sandbox.piton(&["promote", "production"]).ends(0);
+    assert_eq!(sandbox.status("production")["live"]["versions"]["web"], "1.1.0");
+}
