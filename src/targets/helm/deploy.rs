@@ -101,15 +101,18 @@ impl<'a> Deploy<'a> {
         if let Some(note) = self.is_there(&place, &known, &revisions, until).await? {
             return Ok(note);
         }
-        let mended = self.mend(&place, &known, &revisions).await?;
-        let revisions = if mended.is_some() { place.storage.revisions().await? } else { revisions };
-        let replaced = stuck::rebase(&place, &revisions).await?;
+        self.refuse_foreign(&place, &known, &revisions).await?;
         let prepared = self.prepare().await?;
         self.ensure_namespace(&place).await?;
         let last = revisions.last().map_or(0, |revision| revision.number);
         let doing = Deployed { tree: self.release.tree.clone(), revision: last + 1, with: prepared.with.clone() };
         place.record.change(self.fence, |known| known.doing = Some(doing.clone())).await?;
         self.say(format!("{}: upgrading with {}", self.unit, prepared.with));
+        // Helm's own memory is put right by the newest runner alone.
+        place.record.change(self.fence, |_| ()).await?;
+        let mended = self.mend(&place, &revisions).await?;
+        let revisions = if mended.is_some() { place.storage.revisions().await? } else { revisions };
+        let replaced = self.rebase(&place, &prepared, &revisions).await?;
         self.helm(&place, &prepared, &revisions, until).await?;
         let content = self.content(&place, last).await?;
         let swept = self.sweep(&place, replaced.as_ref(), &content).await?;
@@ -147,12 +150,13 @@ impl<'a> Deploy<'a> {
         }
     }
 
-    /// Ends a revision that a killed Helm left open, where that is ours to do.
-    async fn mend(&self, place: &Place, known: &Known, revisions: &[Revision]) -> Result<Option<String>, TargetError> {
-        let Some(pending) = stuck::pending(revisions) else { return Ok(None) };
-        match self.way {
-            Way::Forward if !began(known, pending) => Err(stuck::explain(place, self.unit, pending).await),
-            Way::Forward | Way::Back => stuck::end(place, pending).await.map(Some),
+    /// On the way forward, a revision that somebody else left open is not ours to end.
+    async fn refuse_foreign(&self, place: &Place, known: &Known, revisions: &[Revision]) -> Result<(), TargetError> {
+        match (self.way, stuck::pending(revisions)) {
+            (Way::Forward, Some(pending)) if !began(known, pending) => {
+                Err(stuck::explain(place, self.unit, pending).await)
+            }
+            (Way::Forward | Way::Back, _) => Ok(()),
         }
     }
 
@@ -160,6 +164,27 @@ impl<'a> Deploy<'a> {
         let config = &self.target.config;
         let site = &self.target.site;
         let dir = checkouts::bring(site, &checkouts::Build::default(), &self.release.tree).await?;
+    /// Ends a revision that a killed Helm left open.
+    async fn mend(&self, place: &Place, revisions: &[Revision]) -> Result<Option<String>, TargetError> {
+        match stuck::pending(revisions) {
+            Some(pending) => stuck::end(place, pending).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Where Helm would compare with an older revision than the last, it is made to compare with the last; a release that
+    /// cannot even be rendered leaves its memory as it is. Gives what was deployed before.
+    async fn rebase(
+        &self,
+        place: &Place,
+        prepared: &Prepared,
+        revisions: &[Revision],
+    ) -> Result<Option<Content>, TargetError> {
+        let Some(good) = stuck::outdated(revisions) else { return Ok(None) };
+        self.target.helm.render(&self.upgrade(prepared)).await?;
+        stuck::rebase(place, revisions, good).await.map(Some)
+    }
+
         let store = site.state_dir.join("charts");
         let expand = |text: &str| self.expand(text);
         let found =
