@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     registry::Registry,
-    world::{World, apply, back, deploy},
+    world::{LINK, World, apply, back, deploy},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,6 +28,29 @@ async fn a_dependency_that_is_not_in_the_tree_is_refused_with_the_remedy() {
     let redis = ("chart/charts/redis/Chart.yaml", "apiVersion: v2\nname: redis\nversion: 20.0.1\n");
     let vendored = world.release_with(&[("chart/Chart.yaml", chart), redis, ("prod.yaml", "tag: 1")]);
     deploy(&target, &vendored, 1).await.expect("all is in the tree");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_out_of_the_release_is_refused() {
+    let world = World::new(4).await;
+    let target = world.target(world.config());
+    let link = |to: &str| format!("{LINK}{to}");
+    let refused = async |files: &[(&str, &str)]| {
+        let error = apply(&target, &world.release_with(files), 1).await.expect_err("it leads out");
+        assert!(matches!(error, TargetError::Release(_)), "{error}");
+        error.to_string()
+    };
+    let values = ("prod.yaml", "tag: 1");
+    let said = refused(&[values, ("chart/files/name", &link("/etc/hostname"))]).await;
+    assert!(said.contains("`chart/files/name` leads out of the release"), "{said}");
+    let said = refused(&[("prod.yaml", &link("../../../../../../../etc/hostname"))]).await;
+    assert!(said.contains("`prod.yaml` leads out of the release"), "{said}");
+    let through = [("chart/shared", &*link("../shared")), ("shared/name", &*link("/etc/hostname")), values];
+    let said = refused(&through).await;
+    assert!(said.contains("`shared/name` leads out of the release"), "{said}");
+    let inside = [("chart/notes", &*link("../shared/notes")), ("shared/notes", "-"), values];
+    let elsewhere = ("docs/hostname", &*link("/etc/hostname"));
+    apply(&target, &world.release_with(&[&inside[..], &[elsewhere]].concat()), 1).await.expect("no such link is used");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,16 @@
 //! One release of the tree as one revision of one Helm release.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use serde_json::Value;
 
 use super::{
     HelmTarget, Place,
-    config::Unit,
+    config::{Chart, Unit},
     failure, objects,
     program::Upgrade,
     record::{Deployed, Known},
@@ -104,15 +108,15 @@ impl<'a> Deploy<'a> {
         self.refuse_foreign(&place, &known, &revisions).await?;
         let prepared = self.prepare().await?;
         self.ensure_namespace(&place).await?;
-        let last = revisions.last().map_or(0, |revision| revision.number);
-        let doing = Deployed { tree: self.release.tree.clone(), revision: last + 1, with: prepared.with.clone() };
-        place.record.change(self.fence, |known| known.doing = Some(doing.clone())).await?;
-        self.say(format!("{}: upgrading with {}", self.unit, prepared.with));
         // Helm's own memory is put right by the newest runner alone.
         place.record.change(self.fence, |_| ()).await?;
         let mended = self.mend(&place, &revisions).await?;
         let revisions = if mended.is_some() { place.storage.revisions().await? } else { revisions };
         let replaced = self.rebase(&place, &prepared, &revisions).await?;
+        let last = revisions.last().map_or(0, |revision| revision.number);
+        let doing = Deployed { tree: self.release.tree.clone(), revision: last + 1, with: prepared.with.clone() };
+        place.record.change(self.fence, |known| known.doing = Some(doing.clone())).await?;
+        self.say(format!("{}: upgrading with {}", self.unit, prepared.with));
         self.helm(&place, &prepared, &revisions, until).await?;
         let content = self.content(&place, last).await?;
         let swept = self.sweep(&place, replaced.as_ref(), &content).await?;
@@ -160,10 +164,6 @@ impl<'a> Deploy<'a> {
         }
     }
 
-    async fn prepare(&self) -> Result<Prepared, TargetError> {
-        let config = &self.target.config;
-        let site = &self.target.site;
-        let dir = checkouts::bring(site, &checkouts::Build::default(), &self.release.tree).await?;
     /// Ends a revision that a killed Helm left open.
     async fn mend(&self, place: &Place, revisions: &[Revision]) -> Result<Option<String>, TargetError> {
         match stuck::pending(revisions) {
@@ -185,12 +185,17 @@ impl<'a> Deploy<'a> {
         stuck::rebase(place, revisions, good).await.map(Some)
     }
 
+    async fn prepare(&self) -> Result<Prepared, TargetError> {
+        let config = &self.target.config;
+        let site = &self.target.site;
+        let dir = checkouts::bring(site, &checkouts::Build::default(), &self.release.tree).await?;
         let store = site.state_dir.join("charts");
         let expand = |text: &str| self.expand(text);
-        let found =
-            super::charts::find(&self.target.helm, &config.chart, config.dependencies, &dir, &store, expand).await?;
         let expanded = |texts: &[String]| texts.iter().map(|text| self.expand(text)).collect::<Result<Vec<_>, _>>();
         let values = expanded(&self.unit.values)?;
+        self.nothing_leads_out(&dir, &values)?;
+        let found =
+            super::charts::find(&self.target.helm, &config.chart, config.dependencies, &dir, &store, expand).await?;
         if let Some(missing) = values.iter().find(|file| !dir.join(file).is_file()) {
             return Err(TargetError::Release(format!("{}: the release has no values file `{missing}`", self.unit)));
         }
@@ -203,6 +208,25 @@ impl<'a> Deploy<'a> {
             set: expanded(&self.unit.set)?,
             dir,
         })
+    }
+
+    /// Helm follows links wherever they lead, and this machine's own files are not the release.
+    fn nothing_leads_out(&self, dir: &Path, values: &[String]) -> Result<(), TargetError> {
+        let config = &self.target.config;
+        let chart = match &config.chart {
+            Chart::Folder(folder) => Some(folder),
+            Chart::Packaged(packaged) => packaged.digests.as_ref(),
+        };
+        for used in values.iter().chain(chart) {
+            let found = checkouts::leads_out(dir, Path::new(used));
+            if let Some(link) = found.map_err(|error| world(&format!("cannot look for links in `{used}`"), error))? {
+                let (unit, link) = (self.unit, link.display());
+                let why =
+                    format!("{unit}: `{link}` leads out of the release; a release is made of its own files alone");
+                return Err(TargetError::Release(why));
+            }
+        }
+        Ok(())
     }
 
     fn upgrade<'b>(&'b self, prepared: &'b Prepared) -> Upgrade<'b> {

@@ -73,7 +73,8 @@ killed Helm left in `pending-upgrade` is marked as failed by the way back; a dep
 exactly that content is deployed, and it is kept, so that going back needs no registry. `digests` names a file of the tree with a
 digest for each version, for a `version` such as `${version.hub}`. For `oci://`, the digest is what `helm push` printed (of the
 manifest, which is looked up in the registry) or that of the package; a registry on this machine is spoken to without TLS. What the
-chart depends on must lie in its `charts/`; `dependencies: update` fetches it at the deploy. `hooks: skip` runs none.
+chart depends on must lie in its `charts/`; `dependencies: update` fetches it at the deploy. A link in the chart or among the values files
+that leads out of the release is refused. `hooks: skip` runs none.
 
 Drift is a revision that piton did not deploy (`helm upgrade` by hand, with its time), and fields of the objects in the manifest of
 piton's own revision that are not as it says, with the manager that changed them and when; what others set besides is theirs. Before a
