@@ -5,7 +5,7 @@ use std::time::Instant;
 use piton::targets::TargetError;
 use serde_json::json;
 
-use crate::world::{Kind, World, apply, back, git, live, shift};
+use crate::world::{Kind, PATIENT_SECONDS, World, apply, back, git, live, shift};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn argo_cd_takes_a_release_and_goes_back() {
@@ -88,11 +88,12 @@ async fn a_commit_on_top_of_ours_is_told() {
         let world = World::new(kind).await;
         let target = world.target(world.config());
         shift(&target, &world.release("1"), 1).await.expect("it is good");
-        let slow = world.release("2-slow-3600s");
+        let slow = world.release_within("2-slow-3600s", PATIENT_SECONDS);
         let push = async {
             let ours = || async { world.log().len() == 2 };
             world.cluster.wait_until("our commit", ours).await;
             world.push_by_hand("a quick fix");
+            world.look_now().await;
         };
         let (shifted, ()) = tokio::join!(shift(&target, &slow, 1), push);
         let error = shifted.expect_err("somebody else pushed");

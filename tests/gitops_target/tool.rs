@@ -98,7 +98,7 @@ impl Worker {
             *at = Some(commit.clone());
         }
         let health = self.health().await;
-        self.write(status(&commit, &health)).await
+        self.write(status(&commit, &self.namespace, &health)).await
     }
 
     fn newest(&self) -> Option<(String, String)> {
@@ -141,8 +141,12 @@ impl Worker {
     }
 }
 
-fn status(commit: &str, (health, why): &(String, String)) -> Value {
+fn status(commit: &str, namespace: &str, (health, why): &(String, String)) -> Value {
+    let web = json!({
+        "group": "apps", "version": "v1", "kind": "Deployment", "namespace": namespace, "name": "web", "status": "Synced",
+    });
     json!({
+        "resources": [web],
         "sync": { "status": "Synced", "revision": commit },
         "health": { "status": health, "message": why },
         "operationState": { "phase": "Succeeded", "message": "", "syncResult": { "revision": commit } },

@@ -20,6 +20,8 @@ use super::{
 };
 
 pub const BRANCH: &str = "deploy/production";
+/// Longer than any test: the tool never says that a Deployment with so much time makes no progress.
+pub const PATIENT_SECONDS: u32 = 3600;
 
 /// Who follows the branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +112,7 @@ impl World {
     }
 
     /// The tool does not look at its branch; real Flux then looks once an hour.
-    pub fn sleep(&self, asleep: bool, config: &mut Value) {
+    pub fn look_away(&self, asleep: bool, config: &mut Value) {
         match &self.follower {
             Follower::Played(tool) => tool.asleep.store(asleep, Ordering::Relaxed),
             Follower::Real(_) => config["nudge"] = json!(!asleep),
@@ -134,6 +136,14 @@ impl World {
             "branch": BRANCH, key: { "name": "web", "namespace": self.namespace }, "within": "60s",
             "cluster": { "identity": self.identity, "kubeconfig": self.cluster.kubeconfig() },
         })
+    }
+
+    /// A kubeconfig that names an API server where none listens.
+    pub fn kubeconfig_of_nobody(&self) -> PathBuf {
+        let text = std::fs::read_to_string(self.cluster.kubeconfig()).expect("it is there");
+        let path = self.dir.path().join("nobody.kubeconfig");
+        std::fs::write(&path, text.replace(&self.cluster.url(), "https://127.0.0.1:1")).expect("a file");
+        path
     }
 
     pub fn target(&self, config: Value) -> GitOpsTarget {
@@ -202,6 +212,15 @@ impl World {
         let who = ["-c", "user.name=mallory", "-c", "user.email=a@b"];
         git(&clone, &[&who[..], &["commit", "--quiet", "--allow-empty", "-m", subject]].concat());
         git(&clone, &["push", "--quiet", "origin", &format!("HEAD:{BRANCH}")]);
+    }
+
+    /// Flux looks at the branch at once, as when the git host calls it; what plays Argo CD always looks.
+    pub async fn look_now(&self) {
+        if let Follower::Real(_) = &self.follower {
+            let requested = "reconcile.fluxcd.io/requestedAt=by-hand";
+            let source = "gitrepositories.source.toolkit.fluxcd.io/repo";
+            self.cluster.kubectl(&["annotate", "--overwrite", "--namespace", &self.namespace, source, requested]).await;
+        }
     }
 
     pub fn clone(&self) -> PathBuf {

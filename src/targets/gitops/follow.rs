@@ -60,7 +60,13 @@ impl Before {
 
 impl Follow<'_> {
     /// Ends with the tool healthy at our commit, and its pods ready; gives what there is to note.
-    pub async fn run(&self, watched: Vec<ObjectId>) -> Result<Option<String>, TargetError> {
+    pub async fn run(&self, watched: Vec<ObjectId>) -> Result<String, TargetError> {
+        let pods = self.to_the_end(watched).await?.map_or_else(String::new, |note| format!(", {note}"));
+        let (unit, commit) = (self.unit, self.commit.short());
+        Ok(format!("{unit}: healthy at commit {commit} of `{}`{pods}", unit.branch))
+    }
+
+    async fn to_the_end(&self, watched: Vec<ObjectId>) -> Result<Option<String>, TargetError> {
         let (tell, told) = watch::channel(BTreeSet::new());
         let broken = async {
             match &self.pods {

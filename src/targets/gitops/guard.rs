@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clients::kube::Cluster,
-    model::{EnvironmentName, Rehearsal, Release},
+    model::{CommitId, EnvironmentName, Rehearsal, Release},
     targets::{Difference, Head, TargetError, compare::difference, kubernetes::proof},
 };
 
@@ -74,8 +74,8 @@ fn of_tool(unit: &Unit, seen: &Seen, head: Option<&Head>) -> Vec<Difference> {
     let at_head = head.is_some_and(|head| applied.as_deref() == Some(head.commit.as_str()));
     // What is out of sync at the head explains why nothing is applied as a whole.
     if !at_head && out_of_sync.is_empty() {
-        let short = |commit: &str| commit.chars().take(8).collect::<String>();
-        let live = applied.as_deref().map_or_else(|| "none".to_owned(), short);
+        let applied = applied.and_then(|commit| CommitId::new(commit).ok());
+        let live = applied.map_or_else(|| "none".to_owned(), |commit| commit.short().to_owned());
         let wanted = head.map_or_else(|| "none".to_owned(), |head| head.commit.short().to_owned());
         found.push(Difference { wanted: Some(wanted.into()), live: Some(live.into()), ..about(unit, "commit") });
     }
@@ -121,7 +121,7 @@ async fn of_way_back(target: &GitOpsTarget, unit: &Unit, release: &Release) -> R
     let (seen, _) = target.look(&cluster, unit, true).await?;
     // Nothing is pushed, so that the number cannot be too old.
     target.head(unit, u64::MAX).await?;
-    let live = seen.applied(unit).and_then(|commit| crate::model::CommitId::new(commit).ok());
+    let live = seen.applied(unit).and_then(|commit| CommitId::new(commit).ok());
     let is_live = live.is_some_and(|commit| target.site.trees.tree_of(&commit).as_ref() == Some(&release.tree));
     let Some(workloads) = target.workloads(unit, &cluster, &seen).await?.filter(|_| is_live) else {
         let why = format!("the images of release {} are known only while it is live", release.tree.short());
@@ -153,10 +153,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        model::{CommitId, TreeId},
-        targets::gitops::config::unit_of,
-    };
+    use crate::{model::TreeId, targets::gitops::config::unit_of};
 
     fn head(message: &str) -> Head {
         let (commit, tree) = (CommitId::new("c".repeat(40)), TreeId::new("1".repeat(40)));
@@ -174,8 +171,8 @@ mod tests {
         let said = |head: Option<&Head>| of_branch(&unit, head, &prod, &release).map(|found| found.to_string());
         assert_eq!(said(Some(&head(&note::write(&prod, &release, false, 3)))), None);
         let told = said(Some(&head("a quick fix"))).expect("it is another's");
-        let expected = "branch `deploy/prod` head is cccccccc (\"a quick fix\" by mallory) and should be piton's \
-                        commit with release 11111111 (mallory, 1970-01-01T00:00:00.000Z)";
+        let expected = "branch `deploy/prod` head is cccccccccc (\"a quick fix\" by mallory) and should be piton's \
+                        commit with release 1111111111 (mallory, 1970-01-01T00:00:00.000Z)";
         assert_eq!(told, expected);
         assert_eq!(said(None).expect("it is gone"), "branch `deploy/prod` is missing");
     }
@@ -200,6 +197,6 @@ mod tests {
         let changed = seen("OutOfSync", &at_head, json!([resource("web", "OutOfSync"), resource("api", "Synced")]));
         assert_eq!(told(&changed), ["Deployment shop/web sync is OutOfSync and should be Synced"]);
         let behind = seen("Synced", &"b".repeat(40), json!([]));
-        assert_eq!(told(&behind), ["Application apps/hub commit is bbbbbbbb and should be cccccccc"]);
+        assert_eq!(told(&behind), ["Application apps/hub commit is bbbbbbbbbb and should be cccccccccc"]);
     }
 }

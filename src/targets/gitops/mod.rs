@@ -58,7 +58,8 @@ DaemonSets are ready. The gate `workload` goes on looking. Where the tool deploy
 which (`{identity, context, kubeconfig}`); without it, and with `pods: false`, the tool's word counts alone. It needs the right to
 read workloads, ReplicaSets, pods, logs and events, and for a `helmrelease` the Secrets in which Helm keeps its revisions.
 
-The way back pushes, too: one more commit with the last known-good tree. Flux takes it up only when its health checks of the commit
+The way back pushes, too: one more commit with the last known-good tree, before anything is asked of the cluster, so that an API
+server that is away does not hold it up. Flux takes it up only when its health checks of the commit
 before are over: give it a short `timeout`, or the feature gate `CancelHealthCheckOnNewRevision`.
 
 Drift is a branch whose head is not piton's commit with this release (who, when), a tool that is not at the head, is suspended or
@@ -157,14 +158,14 @@ impl GitOpsTarget {
             }
             Portion::Members(names) => names.iter().map(|name| self.member(name)).collect::<Result<_, _>>()?,
         };
-        let deployed: Vec<_> = units.into_iter().map(|unit| self.deploy(unit, release, false, fence).boxed()).collect();
+        let deployed: Vec<_> = units.into_iter().map(|unit| self.deploy(unit, release, fence).boxed()).collect();
         let notes: Vec<String> = stream::iter(deployed).buffer_unordered(AT_ONCE).try_collect().await?;
         Ok(notes.join("; "))
     }
 
     /// Every unit goes back, also when another one cannot.
     async fn go_back(&self, to: &Release, fence: u64) -> Result<String, TargetError> {
-        let deployed: Vec<_> = self.units.iter().map(|unit| self.deploy(unit, to, true, fence).boxed()).collect();
+        let deployed: Vec<_> = self.units.iter().map(|unit| self.deploy_back(unit, to, fence).boxed()).collect();
         let ended: Vec<_> = stream::iter(deployed).buffer_unordered(AT_ONCE).collect().await;
         super::helm::all_or_first(ended)
     }
@@ -184,33 +185,61 @@ impl GitOpsTarget {
         Ok(format!("release {} is on no branch", from.tree.short()))
     }
 
-    async fn deploy(&self, unit: &Unit, release: &Release, back: bool, fence: u64) -> Result<String, TargetError> {
+    async fn deploy(&self, unit: &Unit, release: &Release, fence: u64) -> Result<String, TargetError> {
         let until = Instant::now() + self.config.within.as_duration();
         let cluster = unit.cluster.connect().await?;
-        // On the way back, whatever stands in the way may be gone before the time is over.
-        let (seen, watched) = self.look(&cluster, unit, !back).await?;
+        let (seen, watched) = self.look(&cluster, unit, true).await?;
         let before = Before::of(unit, &seen);
-        let pods = match (self.workloads(unit, &cluster, &seen).await, seen.object(unit)) {
-            (Ok(Some(cluster)), Some(object)) => {
-                Some(Pods::before(cluster, unit, object, &self.site.progress, until).await)
-            }
-            // On the way back, the tool's own word is enough.
-            (Err(error), _) if !back => return Err(error),
-            (Ok(_) | Err(_), _) => None,
-        };
+        let pods = self.pods(unit, &cluster, &seen, until).await?;
         let head = self.head(unit, fence).await?;
-        let over_shoulder = !back && head.is_none_or(|head| before.commit.as_deref() == Some(head.commit.as_str()));
-        let commit = self.push(unit, release, back, fence).await?;
-        let object = seen.object(unit).cloned().unwrap_or_default();
-        let nudged = if self.config.nudge { apps::nudge(&cluster, unit, &object).await } else { Ok(()) };
-        if let Err(error) = nudged {
+        let over_shoulder = head.is_none_or(|head| before.commit.as_deref() == Some(head.commit.as_str()));
+        let commit = self.push(unit, release, false, fence).await?;
+        self.nudge(unit, &cluster, &seen).await;
+        let (cluster, commit, before) = (&cluster, &commit, &before);
+        Follow { target: self, cluster, unit, commit, before, pods, over_shoulder, until }.run(watched).await
+    }
+
+    /// Pushes before anything is asked of the cluster: the tool goes back whether or not anybody can look.
+    async fn deploy_back(&self, unit: &Unit, release: &Release, fence: u64) -> Result<String, TargetError> {
+        let until = Instant::now() + self.config.within.as_duration();
+        let commit = &self.push(unit, release, true, fence).await?;
+        let unseen = |error: TargetError| {
+            let (at, branch) = (commit.short(), &unit.branch);
+            let what = format!("{unit}: the way back is pushed to `{branch}` as {at}; whether it is taken is unknown");
+            world(&what, error)
+        };
+        let cluster = unit.cluster.connect().await.map_err(unseen)?;
+        // Whatever stands in the way may be gone before the time is over.
+        let (seen, watched) = self.look(&cluster, unit, false).await.map_err(unseen)?;
+        // What it says so early is of the commit before, also where it is at ours.
+        let before = &Before::of(unit, &seen);
+        // The tool's own word is enough.
+        let pods = self.pods(unit, &cluster, &seen, until).await.unwrap_or_default();
+        self.nudge(unit, &cluster, &seen).await;
+        let cluster = &cluster;
+        Follow { target: self, cluster, unit, commit, before, pods, over_shoulder: false, until }.run(watched).await
+    }
+
+    /// Asks the tool to look at its branch; without the right to ask, its own interval counts.
+    async fn nudge(&self, unit: &Unit, cluster: &Cluster, seen: &Seen) {
+        let Some(object) = seen.object(unit).filter(|_| self.config.nudge) else { return };
+        if let Err(error) = apps::nudge(cluster, unit, object).await {
             tracing::warn!(%error, "{unit}: cannot ask it to look at once; its own interval counts");
         }
-        self.site.progress.say(format!("{unit}: {} is pushed to `{}`", commit.short(), unit.branch));
-        let (cluster, commit, before) = (&cluster, &commit, &before);
-        let follow = Follow { target: self, cluster, unit, commit, before, pods, over_shoulder, until };
-        let note = follow.run(watched).await?.map_or_else(String::new, |note| format!(", {note}"));
-        Ok(format!("{unit}: healthy at commit {} of `{}`{note}", commit.short(), unit.branch))
+    }
+
+    /// The unit's pods as they are, where they can be looked at.
+    async fn pods<'a>(
+        &'a self,
+        unit: &'a Unit,
+        cluster: &Cluster,
+        seen: &Seen,
+        until: Instant,
+    ) -> Result<Option<Pods<'a>>, TargetError> {
+        let (Some(workloads), Some(object)) = (self.workloads(unit, cluster, seen).await?, seen.object(unit)) else {
+            return Ok(None);
+        };
+        Ok(Some(Pods::before(workloads, unit, object, &self.site.progress, until).await))
     }
 
     /// The cluster in which the unit's pods can be looked at; `None`: nobody said which it is, or nobody is to look.
@@ -283,6 +312,7 @@ impl GitOpsTarget {
             let message = note::write(&self.site.environment, release, back, fence);
             let seen = head.as_ref().map(|head| &head.commit);
             if let Some(commit) = self.site.trees.publish(&unit.branch, &release.tree, &message, seen).await? {
+                self.site.progress.say(format!("{unit}: {} is pushed to `{}`", commit.short(), unit.branch));
                 return Ok(commit);
             }
         }
