@@ -152,6 +152,11 @@ impl Cluster {
         connect(&self.kubeconfig).await.expect("the file is right")
     }
 
+    /// Runs another program in the cluster's folder, where `admin.kubeconfig` is, until the cluster ends.
+    pub fn run_beside(&self, program: &programs::GoProgram, flags: &[String]) {
+        self.plane().start_beside(program, flags).expect("the program starts");
+    }
+
     /// The nodes that we play.
     pub fn kubelet(&self) -> &kubelet::FakeKubelet {
         &self.kubelet

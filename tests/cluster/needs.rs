@@ -46,6 +46,11 @@ pub extern "C" fn a_real_node() {
     skip_for(lacks_root.or_else(|| without(&[programs::KUBELET])).or_else(node::lacks));
 }
 
+/// For the `.init_array` of a group that uses Flux.
+pub extern "C" fn flux() {
+    skip_for(without(&programs::FLUX));
+}
+
 /// Why programs can neither be found nor built.
 fn without(wanted: &[GoProgram]) -> Option<String> {
     let missing = wanted.iter().find(|program| program.find().is_none())?;

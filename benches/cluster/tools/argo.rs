@@ -14,6 +14,7 @@ pub const PROGRAM: GoProgram = GoProgram {
     package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
     version_of: "github.com/argoproj/argo-rollouts",
     stamps: &[],
+    crds: None,
 };
 
 /// Its names before the API server.

@@ -14,6 +14,7 @@ pub const PROGRAM: GoProgram = GoProgram {
     package: "github.com/fluxcd/flagger/cmd/flagger",
     version_of: "github.com/fluxcd/flagger",
     stamps: &[],
+    crds: None,
 };
 
 /// Its names before the API server.

@@ -14,6 +14,7 @@ mod slim;
 mod standing;
 #[cfg(test)]
 mod tests;
+pub mod touched;
 mod wanted;
 mod watched;
 
