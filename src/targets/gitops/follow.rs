@@ -45,6 +45,8 @@ pub struct Follow<'a> {
     pub pods: Option<Pods<'a>>,
     /// Whether what the tool changes is already our commit: on the way back it may still be at work on the one before.
     pub over_shoulder: bool,
+    /// Whether this is what was good before: the tool's first look at it may still see what the release before has left.
+    pub back: bool,
     pub until: Instant,
 }
 
@@ -137,6 +139,8 @@ impl Follow<'_> {
             match health {
                 Health::Ready => return Ok(seen),
                 Health::Broken(trouble) | Health::Doubtful(trouble) if is_old => why = trouble.headline(),
+                // It looks again by itself.
+                Health::Broken(trouble) | Health::Doubtful(trouble) if self.back => why = trouble.headline(),
                 Health::Broken(trouble) => return Err(self.broken(*trouble)),
                 Health::Doubtful(trouble) => {
                     why = trouble.headline();

@@ -196,7 +196,9 @@ impl GitOpsTarget {
         let commit = self.push(unit, release, false, fence).await?;
         self.nudge(unit, &cluster, &seen).await;
         let (cluster, commit, before) = (&cluster, &commit, &before);
-        Follow { target: self, cluster, unit, commit, before, pods, over_shoulder, until }.run(watched).await
+        Follow { target: self, cluster, unit, commit, before, pods, over_shoulder, back: false, until }
+            .run(watched)
+            .await
     }
 
     /// Pushes before anything is asked of the cluster: the tool goes back whether or not anybody can look.
@@ -217,7 +219,9 @@ impl GitOpsTarget {
         let pods = self.pods(unit, &cluster, &seen, until).await.unwrap_or_default();
         self.nudge(unit, &cluster, &seen).await;
         let cluster = &cluster;
-        Follow { target: self, cluster, unit, commit, before, pods, over_shoulder: false, until }.run(watched).await
+        Follow { target: self, cluster, unit, commit, before, pods, over_shoulder: false, back: true, until }
+            .run(watched)
+            .await
     }
 
     /// Asks the tool to look at its branch; without the right to ask, its own interval counts.
