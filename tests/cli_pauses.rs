@@ -1,4 +1,5 @@
-//! What the world could not do: the environment goes back, nobody is kept out, and automation rests.
+//! What the world could not do: the environment goes back, nobody is kept out, and automation rests. What it could not take
+//! down is said until it is gone.
 
 mod support;
 
@@ -17,10 +18,11 @@ environments:
     target:
       command:
         apply: [sh, deploy.sh]
+        settle: [sh, settle.sh]
         timeout: 20s
     bake: 50ms
     deploy: { tries: 2, pauses: [5m, 15m] }
-    rollback: { pause: 50ms }
+    rollback: { pause: 50ms, tries: 2 }
 "#;
 
 /// A cluster that may say no for its own reasons.
@@ -31,9 +33,18 @@ if test -e "$PITON_STATE_DIR/quota" && test "$PITON_VERSION_WEB" != 1.0.0; then
 fi
 "#;
 
+/// Something may be in the way of the taking down.
+const SETTLE: &str = r#"
+if test -e "$PITON_STATE_DIR/clamped"; then
+  echo "the old pods are clamped"
+  exit 75
+fi
+"#;
+
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::with_pipeline(PIPELINE);
     sandbox.write("deploy.sh", SCRIPT);
+    sandbox.write("settle.sh", SETTLE);
     sandbox.commit("how it is deployed");
     sandbox.piton(&["promote", "production", "--to", "HEAD"]).ends(0);
     sandbox
@@ -100,4 +111,56 @@ fn a_person_tries_at_once_and_each_failure_in_a_row_makes_the_rest_longer() {
     fs::remove_file(quota(&sandbox)).expect("it is there");
     sandbox.piton(&["promote", "production"]).ends(0);
     assert_eq!(sandbox.status("production")["live"]["versions"]["web"], "1.1.0");
+}
+
+fn clamp(sandbox: &Sandbox) -> PathBuf {
+    sandbox.state_dir().join("production/clamped")
+}
+
+/// 1.1.0 is promoted, and what it replaced is still there.
+fn with_something_left_behind() -> Sandbox {
+    let sandbox = sandbox();
+    fs::write(clamp(&sandbox), "").expect("room on the disk");
+    sandbox.bump("web", "1.1.0");
+    let ran = sandbox.piton(&["promote", "production", "--json"]).ends(75).reason("left_behind").json();
+    assert_eq!((&ran["versions"]["web"], &ran["decision"]), (&json!("1.1.0"), &json!("continue")), "{ran}");
+    let why = ran["left_behind"]["why"].as_str();
+    assert!(why.is_some_and(|why| why.contains("the old pods are clamped")), "{ran}");
+    sandbox
+}
+
+#[test]
+fn what_could_not_be_taken_down_is_said_and_tried_again_until_it_is_gone() {
+    let sandbox = with_something_left_behind();
+    let status = sandbox.status("production");
+    assert_eq!((&status["good"]["attempt"], &status["left_behind"]["attempt"]), (&json!(2), &json!(2)), "{status}");
+    let said = "what #2 should have taken down is still there";
+    sandbox.piton(&["status"]).ends(0).says(said).says("the old pods are clamped");
+    sandbox.piton(&["history", "production"]).ends(0).says("promoted; not all is taken down");
+    sandbox.piton(&["show", "production", "--markdown"]).ends(0).says("Left behind, and tried again");
+    let ticked = sandbox.piton(&["tick", "production", "--json"]).ends(75).json();
+    assert_eq!(ticked["environments"]["production"]["reason_code"], "left_behind", "{ticked}");
+    let tries = |status: &Value| status["left_behind"]["tries"].as_u64();
+    assert_eq!(tries(&sandbox.status("production")), Some(1), "the tick tried nothing");
+    sandbox.piton(&["promote", "production"]).ends(75).says(said);
+    assert_eq!(tries(&sandbox.status("production")), Some(2), "a promotion without a next step tried nothing");
+    fs::remove_file(clamp(&sandbox)).expect("it is there");
+    sandbox.piton(&["tick", "production"]).ends(0);
+    let status = sandbox.status("production");
+    assert_eq!((&status["left_behind"], &status["live"]["versions"]["web"]), (&Value::Null, &json!("1.1.0")));
+    sandbox.piton(&["promote", "production", "--json"]).ends(0).reason("up_to_date");
+}
+
+#[test]
+fn the_next_promotion_waits_until_it_is_gone() {
+    let sandbox = with_something_left_behind();
+    sandbox.bump("web", "1.2.0");
+    let held = sandbox.piton(&["promote", "production", "--json"]).ends(75).reason("left_behind").json();
+    let on = held["waits"][0]["on"].as_str();
+    assert!(on.is_some_and(|on| on.contains("what #2 should have taken down is still there")), "{held}");
+    assert_eq!(sandbox.status("production")["live"]["versions"]["web"], "1.1.0", "something was built upon it");
+    fs::remove_file(clamp(&sandbox)).expect("it is there");
+    sandbox.piton(&["promote", "production"]).ends(0).says("something is under way already");
+    let status = sandbox.status("production");
+    assert_eq!((&status["left_behind"], &status["live"]["versions"]["web"]), (&Value::Null, &json!("1.2.0")));
 }

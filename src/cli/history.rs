@@ -68,6 +68,7 @@ pub fn facts(story: &Story) -> Value {
             "bad_requests": attempt.bad_requests(),
             "cause": attempt.cause().map(|cause| cause.sentence()),
             "paused_until": attempt.paused_until,
+            "left_behind": attempt.left_behind,
         })
     };
     story.attempts.iter().map(one).collect()

@@ -15,6 +15,7 @@ mod explain;
 mod extend;
 mod freeze;
 mod history;
+mod log_pace;
 mod pin;
 mod plan;
 mod promote;

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     commands::{self, Promote},
     engine::{Pause, State, Wait},
+    ledger::Opened,
     model::{AttemptId, Ending, What},
     pipeline::Environment,
     planner::Planned,
@@ -27,13 +28,17 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
     };
     let mut done: Option<Answer> = None;
     loop {
-        match begin(desk, environment, args.to.as_deref(), urgency(args)).await? {
-            Begun::UnderWay => {}
-            Begun::UpToDate => return Ok(done.unwrap_or_else(|| up_to_date(environment))),
+        let begun = match begin(desk, environment, args.to.as_deref(), urgency(args)).await? {
+            Begun::Ours(opened) => Some(*opened),
+            Begun::UnderWay => None,
+            Begun::UpToDate => match done {
+                Some(done) => return Ok(done),
+                None => return tidy_up(desk, environment).await,
+            },
             Begun::Paused(pause) => return Ok(paused(environment, &pause)),
-        }
-        waive(desk, environment, args).await?;
-        let (outcome, state) = desk.carry_on(environment, goal, Seizure::Nobody).await?;
+        };
+        let waived = waive(desk, environment, args).await?;
+        let (outcome, state) = desk.carry_on_from(waived.or(begun), environment, goal, Seizure::Nobody).await?;
         let answer = conclude(desk, environment, &outcome, &state);
         if answer.code != super::answer::DONE || !args.all || answer.reason_code != "promoted" {
             return Ok(answer);
@@ -43,15 +48,14 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
 }
 
 /// Writes down that a person takes the step without a proven way back.
-async fn waive(desk: &Desk, environment: &Environment, args: &Promote) -> Result<(), Failure> {
-    let Some(reason) = &args.without_way_back else { return Ok(()) };
+async fn waive(desk: &Desk, environment: &Environment, args: &Promote) -> Result<Option<Opened>, Failure> {
+    let Some(reason) = &args.without_way_back else { return Ok(None) };
     let reason = commands::reason(reason)?;
     let make = |state: &State| {
         let attempt = state.attempt.as_ref().filter(|a| a.promoted.is_none());
         Ok(attempt.map(|a| What::WayBackWaived { attempt: a.id, reason: reason.clone() }).into_iter().collect())
     };
-    desk.append(&environment.name, make).await?;
-    Ok(())
+    desk.append(&environment.name, make).await.map(Some)
 }
 
 /// Whether somebody wants the step at once, also while automation rests.
@@ -69,6 +73,9 @@ fn urgency(args: &Promote) -> Urgency {
 
 /// What there is to carry on.
 pub enum Begun {
+    /// Our step, and what the environment has come to with its first page.
+    Ours(Box<Opened>),
+    /// What was under way, or what somebody faster has begun.
     UnderWay,
     UpToDate,
     /// There is a next step, and automation rests.
@@ -82,7 +89,7 @@ pub async fn begin(
     to: Option<&str>,
     urgency: Urgency,
 ) -> Result<Begun, Failure> {
-    let opened = desk.read(&environment.name).await?;
+    let (opened, upto) = desk.read_both(&environment.name, to).await?;
     if let Some(why) = rack::unsound(&opened.state, &environment.name) {
         return Err(why.into());
     }
@@ -90,7 +97,7 @@ pub async fn begin(
         desk.voice.say(desk.voice.dim("something is under way already: carrying it on"));
         return Ok(Begun::UnderWay);
     }
-    let planned = desk.plan(environment, &opened.state, to).await?;
+    let planned = desk.plan(environment, &opened.state, &upto?).await?;
     let plan = match planned {
         Planned::UpToDate { held } => {
             desk.voice.say(format!("{} {} is up to date", desk.voice.good("✓"), environment.name));
@@ -106,9 +113,11 @@ pub async fn begin(
         }
     }
     say_plan(desk, &plan, false);
-    // Where somebody was faster, what they began is what is carried on.
-    rack::begin(&desk.ledger, &environment.name, &opened, plan, desk.me.actor.clone(), desk.now()).await?;
-    Ok(Begun::UnderWay)
+    let begun = rack::begin(&desk.ledger, &environment.name, &opened, plan, desk.me.actor.clone(), desk.now()).await?;
+    Ok(match begun {
+        rack::Begun::Yes(opened) => Begun::Ours(opened),
+        rack::Begun::BySomeoneElse => Begun::UnderWay,
+    })
 }
 
 /// Why automation rests, and until when.
@@ -129,6 +138,22 @@ fn up_to_date(environment: &Environment) -> Answer {
     Answer::done("up_to_date").with("environment", environment.name.as_str())
 }
 
+/// There is nothing to promote: what an earlier promotion left behind is tried again.
+async fn tidy_up(desk: &Desk, environment: &Environment) -> Result<Answer, Failure> {
+    if desk.read(&environment.name).await?.state.leftover.is_none() {
+        return Ok(up_to_date(environment));
+    }
+    let (_, state) = desk.carry_on(environment, Goal::Due, Seizure::Nobody).await?;
+    Ok(tidied(desk, &state).unwrap_or_else(|| up_to_date(environment)))
+}
+
+/// What is still to be taken down, and that it is tried again; nothing where all is tidy.
+pub fn tidied(desk: &Desk, state: &State) -> Option<Answer> {
+    let leftover = state.leftover.as_ref()?;
+    desk.voice.say(format!("{} {}; it is tried again", desk.voice.warn("!"), leftover.sentence()));
+    Some(Answer::new(TRY_AGAIN, "continue", "left_behind").with("left_behind", json!(leftover)))
+}
+
 /// Words and exit code for how it came out.
 pub fn conclude(desk: &Desk, environment: &Environment, outcome: &Outcome, state: &State) -> Answer {
     let name = environment.name.as_str();
@@ -139,7 +164,12 @@ pub fn conclude(desk: &Desk, environment: &Environment, outcome: &Outcome, state
             for wait in waits {
                 desk.voice.say(format!("{} waiting for {} ({})", desk.voice.warn("…"), wait.on, wait.who));
             }
-            Answer::new(REFUSED, "stop", "held").with("waits", waits_json(waits))
+            // Nobody has to allow anything where only the tidying up is missing.
+            let answer = match &state.leftover {
+                Some(_) => Answer::new(TRY_AGAIN, "continue", "left_behind").with("left_behind", json!(state.leftover)),
+                None => Answer::new(REFUSED, "stop", "held"),
+            };
+            answer.with("waits", waits_json(waits))
         }
         Outcome::Taken(taken) => {
             desk.voice.say(desk.voice.warn(taken.to_string()));
@@ -159,9 +189,11 @@ pub fn conclude(desk: &Desk, environment: &Environment, outcome: &Outcome, state
 fn ended(desk: &Desk, state: &State) -> Answer {
     let live = state.live.as_ref();
     let versions: Value = json!(live.map(|l| &l.versions));
+    // How it ended stands; that something is left to do is no secret.
+    let untidy = tidied(desk, state);
     let answer = match state.last.as_ref().map(|last| &last.ending) {
         None => Answer::done("nothing_to_do"),
-        Some(Ending::Promoted) => Answer::done("promoted"),
+        Some(Ending::Promoted) => untidy.unwrap_or_else(|| Answer::done("promoted")),
         // Nothing failed that speaks against the release: the same may be tried again, later.
         Some(Ending::RolledBack { cause, .. }) if !cause.blames_the_change() => {
             let until = state.paused(desk.now()).map(|pause| pause.until);

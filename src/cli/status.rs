@@ -118,6 +118,10 @@ fn details(desk: &Desk, environment: &Environment, opened: &Opened, now: Stamp) 
             format!("drift since {}: {}; `piton drift {}` shows all", drift.since, drift.sentence(), environment.name);
         line(voice.bad(word));
     }
+    if let Some(leftover) = &state.leftover {
+        let (since, last) = (leftover.since, leftover.last);
+        line(voice.warn(format!("since {since} {}; tried last at {last}", leftover.sentence())));
+    }
     for (tree, way) in state.ways_back.iter().filter(|(_, way)| !way.obstacles.is_empty()) {
         line(voice.bad(format!("release {} could not be deployed again: {}", tree.short(), way.obstacles.join("; "))));
     }
@@ -185,6 +189,7 @@ fn facts(state: &State, opened: &Opened, now: Stamp) -> Value {
         "quarantines": state.quarantines,
         "freeze": state.freeze,
         "pause": state.paused(now),
+        "left_behind": state.leftover,
         "lease": state.lease,
         "last": state.last,
         "foreign": state.foreign,

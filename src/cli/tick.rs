@@ -3,7 +3,7 @@ use serde_json::json;
 use super::{
     answer::{Answer, DONE, Failure, PENDING},
     desk::Desk,
-    promote::{Urgency, begin, conclude},
+    promote::{Urgency, begin, conclude, tidied},
 };
 use crate::{
     commands::Tick,
@@ -56,13 +56,16 @@ async fn one(desk: &Desk, environment: &Environment, promote: bool) -> Result<An
     let idle = !opened.state.is_busy();
     if idle && promote {
         begin(desk, environment, None, Urgency::AfterRests).await?;
-    } else if idle && opened.state.watches.is_empty() && !stands_guard(desk, environment, &opened.state)? {
+    } else if idle && is_at_rest(&opened.state) && !stands_guard(desk, environment, &opened.state)? {
         return Ok(at_rest(desk, &opened.state));
     }
     let before = opened.state.last.clone();
     let (outcome, state) = desk.carry_on(environment, Goal::Due, Seizure::Nobody).await?;
     Ok(match (outcome, state.last != before) {
         // What ended before this tick is old news.
+        (Outcome::Ended | Outcome::Waiting { .. }, false) if state.leftover.is_some() => {
+            tidied(desk, &state).unwrap_or_else(|| at_rest(desk, &state))
+        }
         (Outcome::Ended, false) => match &state.drift {
             Some(_) => Answer::new(PENDING, "continue", "drifted").with("drift", json!(state.drift)),
             None => at_rest(desk, &state),
@@ -71,6 +74,11 @@ async fn one(desk: &Desk, environment: &Environment, promote: bool) -> Result<An
         (Outcome::Waiting { .. }, true) if !state.is_busy() => conclude(desk, environment, &Outcome::Ended, &state),
         (outcome, _) => conclude(desk, environment, &outcome, &state),
     })
+}
+
+/// Whether nothing is watched and nothing is to be taken down.
+fn is_at_rest(state: &State) -> bool {
+    state.watches.is_empty() && state.leftover.is_none()
 }
 
 /// That automation rests is no fault of this run.

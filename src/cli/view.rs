@@ -5,16 +5,20 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::{sync::watch::Receiver, task::JoinHandle};
+use tokio::{
+    sync::watch::Receiver,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 
-use super::voice::Voice;
+use super::{log_pace::LogPace, voice::Voice};
 use crate::{
     engine::{Next, State, rests_until},
     ledger::Appended,
     model::{EnvironmentName, Event, GateName, Saw, Stamp, What},
     report,
     runner::View,
-    targets::Progress,
+    targets::{Line, Progress},
 };
 
 /// Shows people what happens, as it happens: a line per fact, and below them what is waited for.
@@ -39,7 +43,10 @@ impl Watcher {
             bar.enable_steady_tick(std::time::Duration::from_millis(120));
             bar
         });
-        let follower = tokio::spawn(follow(progress.follow(), voice.clone(), bar.clone()));
+        let follower = match &bar {
+            Some(bar) => tokio::spawn(draw(progress.follow(), bar.clone())),
+            None => tokio::spawn(log(progress.follow(), voice.clone())),
+        };
         Watcher { voice: voice.clone(), environment, bar, follower, said: Mutex::default(), failed: Mutex::default() }
     }
 
@@ -110,15 +117,28 @@ impl View for Watcher {
     }
 }
 
-/// Shows the target's line beside the wait, or each on its own where lines cannot be replaced.
-async fn follow(mut lines: Receiver<String>, voice: Voice, bar: Option<ProgressBar>) {
+/// Shows the target's line beside the wait.
+async fn draw(mut lines: Receiver<Line>, bar: ProgressBar) {
     while lines.changed().await.is_ok() {
-        let line = lines.borrow_and_update().clone();
-        match &bar {
-            Some(bar) if line.is_empty() => bar.set_prefix(""),
-            Some(bar) => bar.set_prefix(format!("{line} · ")),
-            None if line.is_empty() => {}
-            None => voice.say(voice.dim(format!("  … {line}"))),
+        let text = lines.borrow_and_update().text.clone();
+        bar.set_prefix(if text.is_empty() { text } else { format!("{text} · ") });
+    }
+}
+
+/// Prints the target's lines where they cannot be replaced, and not each of them.
+async fn log(mut lines: Receiver<Line>, voice: Voice) {
+    let mut pace = LogPace::default();
+    loop {
+        let due = pace.due();
+        let said = tokio::select! {
+            changed = lines.changed() => match changed {
+                Ok(()) => pace.hear(&lines.borrow_and_update(), Instant::now()),
+                Err(_) => return,
+            },
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => pace.ripe(Instant::now()),
+        };
+        if let Some(said) = said {
+            voice.say(voice.dim(format!("  … {said}")));
         }
     }
 }

@@ -2,11 +2,13 @@
 
 mod limits;
 mod renewed;
+mod shared;
 mod unsaid;
 mod writes;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
+use hyper::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config, Discovery,
@@ -24,6 +26,8 @@ pub use self::{
     writes::{Applied, How, Seen},
 };
 
+/// By this name the API server's audit log tells our requests from those of others.
+const AGENT: &str = concat!("piton/", env!("CARGO_PKG_VERSION"));
 /// The namespace whose UID tells clusters apart: it is there from the first moment and cannot be replaced.
 const IDENTITY_NAMESPACE: &str = "kube-system";
 
@@ -132,9 +136,23 @@ impl Cluster {
         Ok(Cluster::new(renewed::client(place).await?))
     }
 
+    /// The same; whoever means the same place while the connection is in use shares it, and what is known of its kinds.
+    pub async fn shared(place: &Place) -> Result<Cluster, KubeError> {
+        if let Some(cluster) = shared::find(place) {
+            return Ok(cluster);
+        }
+        let cluster = Cluster::connect(place).await?;
+        Ok(shared::keep(place, cluster))
+    }
+
     /// With a client that has limits of its own.
     pub fn new(client: Client) -> Cluster {
         Cluster { client, kinds: Arc::default() }
+    }
+
+    /// Tells connections apart; clones of one have the same number as long as any of them lives.
+    pub fn number(&self) -> usize {
+        Arc::as_ptr(&self.kinds).addr()
     }
 
     /// What tells this cluster from every other: the UID of its namespace `kube-system`.
@@ -158,6 +176,15 @@ impl Cluster {
     /// Whether objects of this kind live in a namespace.
     pub async fn is_namespaced(&self, id: &ObjectId) -> Result<bool, KubeError> {
         Ok(self.resource(id).await?.1 == Scope::Namespaced)
+    }
+
+    /// Asks what kinds there are, unless that is known; who needs one and finds nothing asks again, and says why not.
+    pub async fn learn_kinds(&self) {
+        if self.kinds.read().await.is_none()
+            && let Ok(kinds) = Discovery::new(self.client.clone()).run_aggregated().await
+        {
+            self.kinds.write().await.get_or_insert(kinds);
+        }
     }
 
     /// Forgets what kinds there are: a CRD has come or gone.
@@ -195,6 +222,12 @@ impl Cluster {
 }
 
 async fn configuration(place: &Place) -> Result<Config, KubeError> {
+    let mut read = written(place).await?;
+    read.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
+    Ok(read)
+}
+
+async fn written(place: &Place) -> Result<Config, KubeError> {
     let config = |error: &dyn std::error::Error| KubeError::Config(causes(error));
     let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
     match (&place.kubeconfig, &place.context) {

@@ -47,14 +47,18 @@ impl State {
             What::Started { plan } => self.started(at, &event.by, plan),
             What::Read { attempt, reading } => self.read(*attempt, reading),
             What::StepPassed { attempt, step } => self.step_passed(at, *attempt, *step),
-            What::Applied { attempt, .. } => self.applied(at, *attempt),
+            What::Applied { attempt, renderer, .. } => {
+                self.rendered(at, *attempt, renderer.as_deref());
+                self.applied(at, *attempt);
+            }
             What::ApplyFailed { attempt, why, blame } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.current() == Some(&Step::Deploy)) {
                     a.tries.failed(at, why);
                     a.tries.blame = *blame;
                 }
             }
-            What::Shifted { attempt, to, .. } => {
+            What::Shifted { attempt, to, renderer, .. } => {
+                self.rendered(at, *attempt, renderer.as_deref());
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
                     a.acted = Some(at);
                     a.tries = Tries::default();
@@ -67,14 +71,18 @@ impl State {
                 }
             }
             What::Promoted { attempt } => self.promoted(at, commit, *attempt),
-            What::Settled { attempt, .. } => self.settled(at, *attempt),
+            What::Settled { attempt, renderer, .. } => {
+                self.rendered(at, *attempt, renderer.as_deref());
+                self.settled(at, *attempt);
+            }
             What::SettleFailed { attempt, why } => self.settle_failed(at, *attempt, why),
             What::Refused { attempt, cause, paused_until } => self.refused(at, *attempt, cause, *paused_until),
             What::WatchEnded { attempt } => self.watch_ended(at, *attempt),
             What::RollbackBegan { attempt, cause, to, quarantine } => {
                 self.rollback_began(at, *attempt, cause, to.as_ref(), quarantine);
             }
-            What::Retreated { attempt, .. } => {
+            What::Retreated { attempt, renderer, .. } => {
+                self.rendered(at, *attempt, renderer.as_deref());
                 if let Some(r) = self.rollback_mut(*attempt) {
                     r.retreated = Some(at);
                     r.tries = Tries::default();
@@ -111,6 +119,28 @@ impl State {
     /// Takes in a commit that piton did not write, or whose events cannot be read.
     pub fn apply_foreign(&mut self, commit: &CommitId, at: Stamp, author: &Actor, why: &str) {
         self.foreign = Some(Foreign { commit: commit.clone(), at, author: author.clone(), why: why.to_owned() });
+    }
+
+    /// Another renderer, or another version of it, may make other objects of the same files: that is said, never refused.
+    fn rendered(&mut self, at: Stamp, id: AttemptId, by: Option<&str>) {
+        let Some(by) = by else { return };
+        if let Some(rollback) = self.rollback.as_ref().filter(|r| r.attempt == id) {
+            let to = rollback.to.as_ref().map(|to| &to.tree);
+            let goods = self.good.iter().chain(self.earlier_goods.iter().rev());
+            let before = goods.filter(|good| Some(&good.release.tree) == to).find_map(|good| good.renderer.clone());
+            let Some(before) = before.filter(|before| before != by) else { return };
+            let text = format!("{id} goes back with {by} to what {before} had rendered");
+            return self.notice(at, Urgency::Warning, text);
+        }
+        let Some(a) = self.attempt_mut(id) else { return };
+        let before = a.renderer.replace(by.to_owned()).or(a.plan.renderer.clone());
+        let promoted = a.promoted.is_some();
+        if let Some(good) = self.good.as_mut().filter(|good| promoted && good.attempt == id) {
+            good.renderer = Some(by.to_owned());
+        }
+        if let Some(before) = before.filter(|before| before != by) {
+            self.notice(at, Urgency::Warning, format!("{id} was planned with {before} and is rendered by {by}"));
+        }
     }
 
     fn attempt_mut(&mut self, id: AttemptId) -> Option<&mut Attempt> {
@@ -158,6 +188,7 @@ impl State {
             aborted: None,
             way_back_waived: None,
             promoted: None,
+            renderer: None,
         };
         attempt.mark_touched(at);
         self.attempt = Some(attempt);
@@ -194,7 +225,13 @@ impl State {
         a.promoted = Some(at);
         a.tries = Tries::default();
         let plan = a.plan.clone();
-        let good = Good { commit: commit.clone(), release: plan.release.clone(), at, attempt: id };
+        let good = Good {
+            commit: commit.clone(),
+            release: plan.release.clone(),
+            at,
+            attempt: id,
+            renderer: a.renderer.clone(),
+        };
         if let Some(before) = self.good.replace(good) {
             push_capped(&mut self.earlier_goods, before, GOODS_MAX);
         }
@@ -225,9 +262,14 @@ impl State {
     fn settled(&mut self, at: Stamp, id: AttemptId) {
         if let Some(r) = self.rollback_mut(id).filter(|r| r.retreated.is_some()) {
             r.settled = true;
+            return self.tidied_up(at);
         }
         if self.attempt.as_ref().is_some_and(|a| a.id == id && a.promoted.is_some()) {
             self.begin_watch(at);
+            return self.tidied_up(at);
+        }
+        if self.leftover_mut(id).is_some() {
+            self.tidied_up(at);
         }
     }
 
@@ -247,21 +289,24 @@ impl State {
         });
     }
 
-    /// What cannot be taken down is a nuisance, not a reason to undo a good release.
     fn settle_failed(&mut self, at: Stamp, id: AttemptId, why: &str) {
         if let Some(r) = self.rollback_mut(id).filter(|r| r.retreated.is_some()) {
             r.tries.failed(at, why);
             let given_up = r.tries.failed >= r.limits.tries;
             r.settled |= given_up;
             if given_up {
-                self.notice(at, Urgency::Warning, format!("what {id} brought up could not be taken down: {why}"));
+                self.left_behind(at, id, why);
             }
+            return;
+        }
+        if let Some(leftover) = self.leftover_mut(id) {
+            (leftover.tries, leftover.last, leftover.why) = (leftover.tries + 1, at, why.to_owned());
             return;
         }
         let Some(a) = self.attempt_mut(id).filter(|a| a.promoted.is_some()) else { return };
         a.tries.failed(at, why);
         if a.tries.failed >= a.plan.limits.rollback_tries {
-            self.notice(at, Urgency::Warning, format!("what {id} replaced could not be taken down: {why}"));
+            self.left_behind(at, id, why);
             self.begin_watch(at);
         }
     }

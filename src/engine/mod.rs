@@ -2,6 +2,7 @@
 
 mod fold;
 mod guard;
+mod leftover;
 mod next;
 mod pause;
 mod policy;
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use guard::{DIFFERENCES_MAX, Drift, DriftLook, Known, MARKS_MAX, WayBack, drift_sentence};
+pub use leftover::Leftover;
 pub use next::{Next, Setup, Wait, next};
 pub use pause::{Pause, rests_until};
 pub use policy::{Holder, LeaseTaken};
@@ -50,6 +52,8 @@ pub struct State {
     pub freeze: Option<Freeze>,
     /// Automation rests: what it tried failed, and not through the release.
     pub pause: Option<Pause>,
+    /// What could not be taken down.
+    pub leftover: Option<Leftover>,
     pub lease: Option<Lease>,
     pub fence: u64,
     /// Every commit of the source branch up to here is done with.
@@ -83,6 +87,9 @@ pub struct Good {
     pub release: Release,
     pub at: Stamp,
     pub attempt: AttemptId,
+    /// What rendered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renderer: Option<String>,
 }
 
 /// A promotion under way.
@@ -108,6 +115,9 @@ pub struct Attempt {
     pub way_back_waived: Option<String>,
     /// The bake is over; what it replaced is being taken down.
     pub promoted: Option<Stamp>,
+    /// What rendered it last.
+    #[serde(default)]
+    pub renderer: Option<String>,
 }
 
 /// Failed tries of the action at hand.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::{
     Attempt, Rollback, State, Tries, Watch,
     guard::{self, Sound},
-    pause,
+    leftover, pause,
 };
 use crate::{
     judge::{self, Circumstances, GateLog},
@@ -67,6 +67,7 @@ pub fn next(state: &State, now: Stamp, setup: Setup) -> Next {
         if let Some(watch) = state.watches.last() {
             look_on(state, watch, now, &mut next);
         }
+        leftover::take_down(state, now, setup, &mut next);
         pause::rest(state, now, &mut next);
         guard::stand(state, now, setup.guard, &mut next);
     }
@@ -214,13 +215,16 @@ fn check(state: &State, attempt: &Attempt, gates: &[GateName], now: Stamp, setup
     if let Some(freeze) = state.frozen(now) {
         next.wait(format!("the freeze to end: {}", freeze.reason), freeze.since, freeze.until, freeze.by.as_str());
     }
+    // What runs may be what should have been taken down: nothing new is built upon it.
+    leftover::take_down(state, now, setup, next);
+    next.held |= state.leftover.is_some();
     let judged = judge_all(state, attempt, gates, attempt.step_since, now, next);
     let sound = guard::preflight(state, attempt, now, setup, next);
     match (judged, sound) {
         (Judged::Failed(cause), _) | (_, Sound::Never(cause)) => {
             next.decisions.push(undo(state, attempt, cause, now));
         }
-        (Judged::Passed, Sound::Yes) if state.frozen(now).is_none() => {
+        (Judged::Passed, Sound::Yes) if state.frozen(now).is_none() && state.leftover.is_none() => {
             next.decisions.push(What::StepPassed { attempt: attempt.id, step: attempt.step });
         }
         (Judged::Passed | Judged::Open, Sound::Yes | Sound::NotYet) => {}
@@ -478,7 +482,7 @@ fn retreat(state: &State, rollback: &Rollback, now: Stamp, next: &mut Next) {
     }
     // Without a release to leave there is nothing to take out of the traffic: the destination stands for itself.
     let Some(from) = rollback.from.clone().or_else(|| rollback.to.clone()) else {
-        return next.decisions.push(What::Retreated { attempt: rollback.attempt, note: String::new() });
+        return next.decisions.push(What::Retreated { attempt: rollback.attempt, note: String::new(), renderer: None });
     };
     next.effects.push(Effect::Retreat { attempt: rollback.attempt, from, to: rollback.to.clone() });
 }

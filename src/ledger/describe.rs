@@ -39,12 +39,12 @@ fn in_full(what: &What) -> String {
         }
         What::Read { attempt, reading } => format!("{attempt} {}: {}", reading.gate, saw(&reading.saw)),
         What::StepPassed { attempt, step } => format!("{attempt} passed step {}", step + 1),
-        What::Applied { attempt, note } => with_reason(format!("{attempt} is deployed"), Some(note)),
+        What::Applied { attempt, note, .. } => with_reason(format!("{attempt} is deployed"), Some(note)),
         What::ApplyFailed { attempt, why, .. } => format!("{attempt} could not be deployed: {why}"),
-        What::Shifted { attempt, to, note } => with_reason(format!("{attempt} has {to} of the users"), Some(note)),
+        What::Shifted { attempt, to, note, .. } => with_reason(format!("{attempt} has {to} of the users"), Some(note)),
         What::ShiftFailed { attempt, to, why, .. } => format!("{attempt} could not get {to} of the users: {why}"),
         What::Promoted { attempt } => format!("{attempt} is promoted and the last known good"),
-        What::Settled { attempt, note } => with_reason(format!("{attempt}: what it replaced is gone"), Some(note)),
+        What::Settled { attempt, note, .. } => with_reason(format!("{attempt}: what it replaced is gone"), Some(note)),
         What::SettleFailed { attempt, why } => format!("{attempt}: what it replaced could not be taken down: {why}"),
         What::Refused { attempt, cause: why, paused_until } => {
             format!("{attempt} was refused, nothing was touched: {}{}", cause(why), rests_until(*paused_until))
@@ -53,7 +53,7 @@ fn in_full(what: &What) -> String {
         What::RollbackBegan { attempt, cause: why, to, quarantine: _ } => {
             format!("{attempt} goes back to {}: {}", release(to.as_ref()), cause(why))
         }
-        What::Retreated { attempt, note } => with_reason(format!("{attempt}: all users are back"), Some(note)),
+        What::Retreated { attempt, note, .. } => with_reason(format!("{attempt}: all users are back"), Some(note)),
         What::RetreatFailed { attempt, why } => format!("{attempt} could not go back: {why}"),
         What::RollbackWidened { attempt, to } => {
             format!("{attempt} goes back as a whole, to {}", release(to.as_ref()))

@@ -88,6 +88,9 @@ pub enum What {
     Applied {
         attempt: AttemptId,
         note: String,
+        /// What rendered the release then, where something did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renderer: Option<String>,
     },
     ApplyFailed {
         attempt: AttemptId,
@@ -101,6 +104,9 @@ pub enum What {
         /// What the target says of it, in a few words.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         note: String,
+        /// What rendered the release then, where something did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renderer: Option<String>,
     },
     ShiftFailed {
         attempt: AttemptId,
@@ -119,6 +125,9 @@ pub enum What {
         /// What the target says of it, in a few words.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         note: String,
+        /// What rendered the release then, where something did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renderer: Option<String>,
     },
     SettleFailed {
         attempt: AttemptId,
@@ -149,6 +158,9 @@ pub enum What {
         /// What the target says of it, in a few words.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         note: String,
+        /// What rendered the release then, where something did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renderer: Option<String>,
     },
     RetreatFailed {
         attempt: AttemptId,

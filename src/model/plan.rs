@@ -101,6 +101,9 @@ pub struct Plan {
     pub author: Option<Actor>,
     /// The source commit is done with when this plan is: nothing of it waits for a further step.
     pub completes_source: bool,
+    /// What would turn the release into objects where this was planned, and its version: `helm v3.21.4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renderer: Option<String>,
 }
 
 impl Plan {

@@ -249,6 +249,7 @@ fn make(
         subject: commit.subject.clone(),
         author: Some(commit.author.clone()),
         completes_source: !wanted.later,
+        renderer: None,
     })
 }
 

@@ -31,13 +31,14 @@ impl Teller {
         if let Some(id) = attempt_of(&event.what) {
             self.number(id);
         }
+        self.rendered(event);
         match &event.what {
             What::Started { plan } => self.started(event, plan),
             What::Read { attempt, reading } => self.read(*attempt, reading),
             What::StepPassed { attempt, .. } | What::Applied { attempt, .. } => self.step_over(*attempt, at),
             What::ApplyFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("deploy failed: {why}")),
             What::ShiftFailed { attempt, why, .. } => self.trouble(*attempt, at, format!("moving users failed: {why}")),
-            What::SettleFailed { attempt, why } => self.trouble(*attempt, at, format!("taking down failed: {why}")),
+            What::SettleFailed { attempt, why } => self.settle_failed(*attempt, at, why),
             What::RetreatFailed { attempt, why } => self.trouble(*attempt, at, format!("going back failed: {why}")),
             What::Shifted { attempt, to, .. } => self.shifted(*attempt, at, to),
             What::Promoted { attempt } => self.promoted(*attempt, at),
@@ -82,6 +83,30 @@ impl Teller {
         }
     }
 
+    /// Another renderer than the one that it was planned with, or that made what is gone back to.
+    fn rendered(&mut self, event: &Event) {
+        let (attempt, by) = match &event.what {
+            What::Applied { attempt, renderer: Some(by), .. }
+            | What::Shifted { attempt, renderer: Some(by), .. }
+            | What::Settled { attempt, renderer: Some(by), .. }
+            | What::Retreated { attempt, renderer: Some(by), .. } => (*attempt, by),
+            _ => return,
+        };
+        let back = match &event.what {
+            What::Retreated { .. } => self.line(attempt, event.at).and_then(|line| line.plan.as_ref()?.back.clone()),
+            _ => None,
+        };
+        let made = |line: &&AttemptLine| line.plan.as_ref().map(|p| &p.release.tree) == back.as_ref().map(|r| &r.tree);
+        let before = match &back {
+            Some(_) => self.story.attempts.iter().rev().filter(made).find_map(|line| line.renderer.clone()),
+            None => self.line(attempt, event.at).and_then(|line| line.renderer.replace(by.clone())),
+        };
+        if let Some(before) = before.filter(|before| before != by) {
+            let when = if back.is_some() { "when it was live" } else { "when it was planned" };
+            self.trouble(attempt, event.at, format!("rendered by {by}, and by {before} {when}"));
+        }
+    }
+
     /// The attempt with this number, which was heard of at this moment.
     fn line(&mut self, id: AttemptId, at: Stamp) -> Option<&mut AttemptLine> {
         let line = self.story.attempts.iter_mut().rev().find(|line| line.id == id)?;
@@ -122,8 +147,10 @@ impl Teller {
             rollback: None,
             paused_until: None,
             kept_out: Vec::new(),
+            left_behind: None,
             troubles: Vec::new(),
             seen: event.at,
+            renderer: plan.as_ref().and_then(|plan| plan.renderer.clone()),
             plan,
         });
     }
@@ -185,9 +212,25 @@ impl Teller {
     fn settled(&mut self, id: AttemptId, at: Stamp) {
         self.logs.clear();
         let Some(line) = self.line(id, at) else { return };
-        let watched = line.plan.as_ref().is_some_and(|plan| plan.watch.time.0 > 0);
-        if watched && line.outcome() == super::Outcome::Promoted {
-            line.steps.push(StepLine { name: "watch".to_owned(), from: at, until: None, passed: false });
+        // What was given up first is gone at last: the watch has begun long ago.
+        if line.left_behind.take().is_some() && line.steps.iter().any(|step| step.name == WATCH) {
+            return;
+        }
+        line.begin_watch(at);
+    }
+
+    /// After some tries it is left for later, and the watch begins.
+    fn settle_failed(&mut self, id: AttemptId, at: Stamp, why: &str) {
+        self.trouble(id, at, format!("taking down failed: {why}"));
+        let Some(line) = self.line(id, at) else { return };
+        line.left_behind = Some(why.to_owned());
+        let failed = line.troubles.iter().filter(|(_, why)| why.starts_with("taking down failed")).count();
+        let tries = line.plan.as_ref().map_or(0, |plan| plan.limits.rollback_tries as usize);
+        if failed == tries {
+            self.logs.clear();
+        }
+        if let Some(line) = self.line(id, at).filter(|_| failed == tries) {
+            line.begin_watch(at);
         }
     }
 
@@ -261,7 +304,17 @@ impl Teller {
     }
 }
 
+/// What follows the steps of a promotion.
+const WATCH: &str = "watch";
+
 impl AttemptLine {
+    fn begin_watch(&mut self, at: Stamp) {
+        let watched = self.plan.as_ref().is_some_and(|plan| plan.watch.time.0 > 0);
+        if watched && self.outcome() == super::Outcome::Promoted {
+            self.steps.push(StepLine { name: WATCH.to_owned(), from: at, until: None, passed: false });
+        }
+    }
+
     /// The next step of the plan, if there is one.
     fn open_step(&mut self, at: Stamp) {
         let next = self.plan.as_ref().and_then(|plan| plan.steps.get(self.steps.len()));

@@ -65,10 +65,14 @@ pub struct AttemptLine {
     pub paused_until: Option<Stamp>,
     /// What its rollback keeps out from then on.
     pub kept_out: Vec<Quarantined>,
+    /// Why something of it, or of what it replaced, is still there.
+    pub left_behind: Option<String>,
     /// Tries that failed.
     pub troubles: Vec<(Stamp, String)>,
     /// The last moment anything is known of.
     pub seen: Stamp,
+    /// What rendered it last.
+    pub renderer: Option<String>,
     pub(crate) plan: Option<Arc<Plan>>,
 }
 

@@ -51,6 +51,9 @@ fn attempt_page(attempt: &AttemptLine) -> String {
     if let Some(until) = attempt.paused_until {
         page += &format!("Not the release's doing, so it is not kept out{}.\n\n", text(&rests_until(Some(until))));
     }
+    if let Some(why) = attempt.left_behind.as_deref().filter(|_| attempt.ended.is_some()) {
+        page += &format!("Left behind, and tried again: {}\n\n", text(why));
+    }
     if !attempt.kept_out.is_empty() {
         let names: Vec<String> = attempt.kept_out.iter().map(|what| text(&kept_out(what))).collect();
         page += &format!("Kept out from here on: {}\n\n", names.join(", "));

@@ -37,6 +37,7 @@ pub fn table(stories: &[Story], width: Width) -> String {
 pub fn row(story: &Story, attempt: &AttemptLine) -> [String; HEAD.len()] {
     let place = attempt.place();
     let ended = match attempt.outcome() {
+        super::Outcome::Promoted if attempt.left_behind.is_some() => "promoted; not all is taken down".to_owned(),
         super::Outcome::Promoted => attempt.outcome().name().to_owned(),
         super::Outcome::UnderWay if attempt.rollback.is_some() => format!("going back from {place}"),
         super::Outcome::UnderWay => format!("under way: {place}"),

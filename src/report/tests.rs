@@ -96,6 +96,7 @@ fn plan(digit: char, from: &str, to: &str) -> Arc<Plan> {
         subject: format!("web to {to}"),
         author: None,
         completes_source: true,
+        renderer: None,
     })
 }
 
@@ -115,9 +116,9 @@ fn goes_well(teller: &mut Teller, id: u64) {
     teller.says(What::Started { plan: plan('1', "1.0.0", "1.1.0") });
     teller.after(60).says(What::Approved { attempt, reason: Some("go".to_owned()) });
     teller.says(What::StepPassed { attempt, step: 0 });
-    teller.after(4).says(What::Applied { attempt, note: "up".to_owned() });
+    teller.after(4).says(What::Applied { attempt, note: "up".to_owned(), renderer: None });
     for (step, share) in [(2, "10%"), (3, "100%")] {
-        teller.after(1).says(What::Shifted { attempt, to: all(share), note: String::new() });
+        teller.after(1).says(What::Shifted { attempt, to: all(share), note: String::new(), renderer: None });
         for n in 0..3 {
             teller.after(5).reads(id, "front", good()).reads(id, "errors", counts(step * 200 + 100 * n, 1));
         }
@@ -127,7 +128,7 @@ fn goes_well(teller: &mut Teller, id: u64) {
         teller.after(5).reads(id, "front", good()).reads(id, "errors", counts(1_000 + 100 * n, 1));
     }
     teller.says(What::Promoted { attempt });
-    teller.after(1).says(What::Settled { attempt, note: String::new() });
+    teller.after(1).says(What::Settled { attempt, note: String::new(), renderer: None });
 }
 
 /// One that fails at its canary share, and is rolled back.
@@ -140,11 +141,12 @@ fn goes_badly(teller: &mut Teller, id: u64) {
         why: "the port was taken".to_owned(),
         blame: crate::model::Blame::World,
     });
-    teller.after(3).says(What::Applied { attempt, note: "up".to_owned() });
+    teller.after(3).says(What::Applied { attempt, note: "up".to_owned(), renderer: None });
     teller.after(1).says(What::Shifted {
         attempt,
         to: Portion::Share("10%".parse().expect("a share")),
         note: String::new(),
+        renderer: None,
     });
     teller.reads(id, "front", good()).reads(id, "errors", counts(0, 0));
     teller.after(5).reads(id, "front", Saw::Blind("no route <to> host".to_owned())).reads(id, "errors", counts(20, 3));
@@ -163,10 +165,11 @@ fn goes_badly(teller: &mut Teller, id: u64) {
         }],
     });
     teller.now = teller.now + Span(80);
-    teller
-        .says(What::Retreated { attempt, note: String::new() })
-        .after(2)
-        .says(What::Settled { attempt, note: String::new() });
+    teller.says(What::Retreated { attempt, note: String::new(), renderer: None }).after(2).says(What::Settled {
+        attempt,
+        note: String::new(),
+        renderer: None,
+    });
     teller.says(What::RolledBack { attempt, paused_until: None });
 }
 
@@ -204,7 +207,7 @@ fn a_fault_found_in_the_watch_belongs_to_its_attempt() {
     assert_eq!(teller.story().attempts[0].outcome(), Outcome::UnderWay);
     teller
         .after(1)
-        .says(What::Retreated { attempt, note: String::new() })
+        .says(What::Retreated { attempt, note: String::new(), renderer: None })
         .says(What::RolledBack { attempt, paused_until: None });
     let line = &teller.story().attempts[0];
     assert_eq!((line.outcome(), line.place()), (Outcome::RolledBack, "watch"));
@@ -221,7 +224,7 @@ fn a_rollback_by_hand_is_an_attempt_of_its_own_when_nothing_is_under_way() {
     let attempt = AttemptId(2);
     teller
         .after(1)
-        .says(What::Retreated { attempt, note: String::new() })
+        .says(What::Retreated { attempt, note: String::new(), renderer: None })
         .says(What::RolledBack { attempt, paused_until: None });
     let story = teller.story();
     assert_eq!(story.attempts.len(), 2);

@@ -86,28 +86,28 @@ impl<'a> Hands<'a> {
 
     async fn apply(&self, attempt: AttemptId, release: Release, fence: u64) -> What {
         match self.perform(Act::Apply { release }, fence).await {
-            Ok(done) => What::Applied { attempt, note: done.note },
+            Ok(done) => What::Applied { attempt, note: done.note, renderer: done.renderer },
             Err(error) => What::ApplyFailed { attempt, blame: blame(&error), why: sentence(&error) },
         }
     }
 
     async fn shift(&self, attempt: AttemptId, release: Release, to: Portion, fence: u64) -> What {
         match self.perform(Act::Shift { release, to: to.clone() }, fence).await {
-            Ok(done) => What::Shifted { attempt, to, note: done.note },
+            Ok(done) => What::Shifted { attempt, to, note: done.note, renderer: done.renderer },
             Err(error) => What::ShiftFailed { attempt, to, blame: blame(&error), why: sentence(&error) },
         }
     }
 
     async fn retreat(&self, attempt: AttemptId, from: Release, to: Option<Release>, fence: u64) -> What {
         match self.perform(Act::Retreat { from, to }, fence).await {
-            Ok(done) => What::Retreated { attempt, note: done.note },
+            Ok(done) => What::Retreated { attempt, note: done.note, renderer: done.renderer },
             Err(error) => What::RetreatFailed { attempt, why: sentence(&error) },
         }
     }
 
     async fn settle(&self, attempt: AttemptId, keep: Option<Release>, fence: u64) -> What {
         match self.perform(Act::Settle { keep }, fence).await {
-            Ok(done) => What::Settled { attempt, note: done.note },
+            Ok(done) => What::Settled { attempt, note: done.note, renderer: done.renderer },
             Err(error) => What::SettleFailed { attempt, why: sentence(&error) },
         }
     }

@@ -1,31 +1,39 @@
 #![doc = include_str!("README.md")]
 
+mod belief;
+mod goal;
 mod guard;
 mod hands;
 mod identity;
 mod page;
+mod view;
+mod work;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use futures_util::{
-    FutureExt, StreamExt,
-    future::{BoxFuture, Either, select},
-    stream::FuturesUnordered,
+    FutureExt,
+    future::{Either, select},
 };
 use tokio_util::sync::CancellationToken;
 
+use belief::{Belief, answers_an_effect, is_told};
+pub use goal::{Goal, Outcome};
+use goal::{is_over, is_wanted_at_the_end, reached};
 pub use guard::differences;
-use guard::{Errand, Found, is_quiet};
+use guard::{Errand, is_quiet};
 pub use hands::{Hands, Sockets, sentence};
 pub use identity::{has_ended, holder};
 pub use page::make as page;
+pub use view::{NoView, View, Views};
+use work::{Answer, Place, Work};
 
 use crate::{
     clients::clock::Clock,
-    engine::{self, Holder, LeaseTaken, Next, Setup, State, Wait},
-    judge::{self, Circumstances, GateLog},
-    ledger::{Appended, Durability, Ledger, LedgerError, Opened, Page},
-    model::{AttemptId, Effect, EnvironmentName, Event, GateName, Span, Stamp, Step, TreeId, Verdict, What},
+    engine::{self, Holder, Next, Setup, State},
+    judge::{self, Circumstances},
+    ledger::{Durability, Ledger, LedgerError, Opened, Page},
+    model::{AttemptId, Effect, EnvironmentName, Event, GateName, Span, Stamp, What},
 };
 
 /// Carries one environment on.
@@ -46,6 +54,15 @@ pub struct Runner<'a> {
 pub struct PollPace {
     pub readings: Span,
     pub others: Span,
+}
+
+impl PollPace {
+    /// When readings that wait since then are written: at moments that are the same for all environments, so that the
+    /// pages of many leave in one push.
+    fn flush(self, since: Stamp) -> Stamp {
+        let pace = i64::try_from(self.readings.0.max(1)).unwrap_or(i64::MAX);
+        Stamp(since.0.div_euclid(pace).saturating_add(1).saturating_mul(pace))
+    }
 }
 
 impl Default for PollPace {
@@ -76,47 +93,6 @@ impl Seizure {
     }
 }
 
-/// Until when to carry on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
-    /// Until the promotion or rollback has ended; `wait_for_people` also through approvals and windows.
-    Ended { wait_for_people: bool },
-    /// Until the watch is over, too.
-    Watched,
-    /// What is due now, no more.
-    Due,
-}
-
-/// Why the runner came back.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// Nothing is under way any more; `State::last` says how it ended.
-    Ended,
-    /// What was due is done; the rest waits.
-    Waiting {
-        waits: Vec<Wait>,
-        wake: Option<Stamp>,
-    },
-    /// A preflight waits for people, a window or the end of a freeze.
-    Held {
-        waits: Vec<Wait>,
-    },
-    /// Another runner has the lease.
-    Taken(LeaseTaken),
-    Stopped,
-}
-
-/// Who watches the runner work.
-pub trait View: Send + Sync {
-    fn show(&self, _state: &State, _next: &Next, _now: Stamp) {}
-    fn wrote(&self, _state: &State, _events: &[Event], _appended: &Appended) {}
-}
-
-/// Nobody does.
-pub struct NoView;
-
-impl View for NoView {}
-
 /// Why the runner gave up.
 #[derive(Debug, thiserror::Error)]
 pub enum RunnerError {
@@ -133,19 +109,6 @@ const HOST_PAUSE: Span = Span::seconds(5);
 /// Readings that are written without waiting for more.
 const READINGS_MAX: usize = 20;
 
-/// What the runner believes: the ledger, and readings that are not in it yet.
-struct Belief {
-    opened: Opened,
-    pending: Vec<Event>,
-    pending_since: Option<Stamp>,
-    /// The ledger's state with the pending readings taken in.
-    state: State,
-    races: u32,
-    read_at: Stamp,
-    /// The git host did not take the last page; it is not asked again before this.
-    host_down_until: Option<Stamp>,
-}
-
 /// What became of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
@@ -156,49 +119,30 @@ enum Written {
     HostDown,
 }
 
-/// Work that is under way.
-struct Work<'a> {
-    act: Option<(Effect, BoxFuture<'a, What>)>,
-    looks: FuturesUnordered<BoxFuture<'a, (GateName, AttemptId, What)>>,
-    looking: BTreeSet<(AttemptId, GateName)>,
-    tells: FuturesUnordered<BoxFuture<'a, (u64, What)>>,
-    telling: BTreeSet<u64>,
-    guards: FuturesUnordered<BoxFuture<'a, (Errand, Found)>>,
-    guarding: BTreeSet<Errand>,
-    /// Where the looks were begun.
-    place: Place,
-}
-
-/// Where an environment stands, as far as an answer from the world depends on it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Place {
-    attempt: Option<(AttemptId, usize, bool, bool)>,
-    rollback: Option<(AttemptId, Option<TreeId>, bool)>,
-    watch: Option<AttemptId>,
-}
-
-impl Place {
-    fn of(state: &State) -> Place {
-        let attempt = state.attempt.as_ref().map(|a| (a.id, a.step, a.acted.is_some(), a.promoted.is_some()));
-        let back = |r: &engine::Rollback| (r.attempt, r.to.as_ref().map(|to| to.tree.clone()), r.retreated.is_some());
-        Place { attempt, rollback: state.rollback.as_ref().map(back), watch: state.watches.last().map(|w| w.attempt) }
-    }
-}
-
 impl<'a> Runner<'a> {
     /// Carries the environment on until the goal is reached.
     pub async fn run(&self, goal: Goal, seizure: Seizure) -> Result<(Outcome, State), RunnerError> {
-        let mut belief = self.open().await?;
+        let opened = self.ledger.open(&self.environment).await?;
+        self.run_from(opened, goal, seizure).await
+    }
+
+    /// The same from what was just read or written: the host need not be asked for it again.
+    pub async fn run_from(
+        &self,
+        opened: Opened,
+        goal: Goal,
+        seizure: Seizure,
+    ) -> Result<(Outcome, State), RunnerError> {
+        let mut belief = self.believe(opened);
         let mut work = Work::new();
         let mut seizure = seizure;
-        let begun = self.clock.now();
         loop {
             if self.stop.is_cancelled() {
                 self.close(&mut belief).await?;
                 return Ok((Outcome::Stopped, belief.state));
             }
             let now = self.clock.now();
-            let mut next = engine::next(&belief.state, now, self.setup(begun));
+            let mut next = engine::next(&belief.state, now, self.setup(belief.begun));
             if is_over(goal, &belief.state) {
                 // What was done is still told; what comes after it is somebody else's goal.
                 next.decisions.clear();
@@ -250,11 +194,11 @@ impl<'a> Runner<'a> {
         }
     }
 
-    async fn open(&self) -> Result<Belief, RunnerError> {
-        let opened = self.ledger.open(&self.environment).await?;
+    fn believe(&self, opened: Opened) -> Belief {
         let state = opened.state.clone();
-        let read_at = self.clock.now();
-        Ok(Belief { opened, pending: Vec::new(), pending_since: None, state, races: 0, read_at, host_down_until: None })
+        let (read_at, begun) = (self.clock.now(), self.clock.now());
+        let (pending, pending_since, races, host_down_until) = (Vec::new(), None, 0, None);
+        Belief { opened, pending, pending_since, state, races, read_at, host_down_until, begun }
     }
 
     /// Starts what the engine wishes for and what is not under way yet.
@@ -305,7 +249,7 @@ impl<'a> Runner<'a> {
     async fn wait(&self, belief: &mut Belief, next: &Next, work: &mut Work<'a>) -> Result<(), RunnerError> {
         let now = self.clock.now();
         let read = belief.read_at + self.pace.others;
-        let flush = belief.pending_since.map(|since| since + self.pace.readings);
+        let flush = belief.pending_since.map(|since| self.pace.flush(since));
         // While the host is down there is no use in trying earlier.
         let mut until = belief.host_down_until.unwrap_or_else(|| flush.map_or(read, |flush| flush.min(read)));
         until = next.wake.map_or(until, |wake| until.min(wake.max(now)));
@@ -344,10 +288,15 @@ impl<'a> Runner<'a> {
         let after = verdict_name(&belief.state, attempt, gate, now);
         let alarming = |name: Option<&str>| matches!(name, Some("fail" | "blind"));
         let turned = before != after && (alarming(before) || alarming(after));
-        match turned || belief.pending.len() >= READINGS_MAX {
+        match (turned || belief.pending.len() >= READINGS_MAX) && !self.decides(belief) {
             true => self.flush(belief).await,
             false => Ok(()),
         }
+    }
+
+    /// Whether what was found leads to a decision: then both go in one page, and nobody waits for two.
+    fn decides(&self, belief: &Belief) -> bool {
+        !engine::next(&belief.state, self.clock.now(), self.setup(belief.begun)).decisions.is_empty()
     }
 
     async fn on_time(&self, belief: &mut Belief) -> Result<(), RunnerError> {
@@ -356,7 +305,7 @@ impl<'a> Runner<'a> {
         if belief.host_down_until.is_some() {
             return Ok(());
         }
-        if belief.pending_since.is_some_and(|since| now >= since + self.pace.readings) {
+        if belief.pending_since.is_some_and(|since| now >= self.pace.flush(since)) {
             self.flush(belief).await?;
         }
         if now >= belief.read_at + self.pace.others || now < belief.read_at {
@@ -472,197 +421,18 @@ impl<'a> Runner<'a> {
     }
 }
 
-impl Belief {
-    /// The page is in the ledger: what it says is believed.
-    fn wrote(&mut self, page: &Page, events: &[Event], appended: &Appended) {
-        for event in events {
-            self.opened.state.apply(&appended.commit, event);
-        }
-        self.opened.head = Some(appended.commit.clone());
-        self.opened.tree = Some(page.tree.clone());
-        self.state = self.opened.state.clone();
-        self.pending.clear();
-        self.pending_since = None;
-        self.races = 0;
-        self.host_down_until = None;
-    }
-
-    /// Keeps what happened in the world; what was only decided is decided again.
-    fn keep(&mut self, events: Vec<Event>) {
-        self.state = self.opened.state.clone();
-        self.pending.clear();
-        for event in events {
-            if is_told(&event.what)
-                || answers_an_effect(&event.what)
-                || matches!(event.what, What::Read { .. })
-                || is_watchful(&event.what)
-            {
-                self.take_pending(event);
-            }
-        }
-    }
-
-    fn take_pending(&mut self, event: Event) {
-        if let Some(head) = &self.opened.head {
-            self.state.apply(head, &event);
-        }
-        if !is_quiet(&event) {
-            self.pending_since.get_or_insert(event.at);
-        }
-        self.pending.push(event);
-    }
-}
-
-enum Answer {
-    Act(What),
-    Look(GateName, AttemptId, What),
-    Told(u64, What),
-    Guard(Errand, Found),
-}
-
-impl<'a> Work<'a> {
-    fn new() -> Work<'a> {
-        Work {
-            act: None,
-            looks: FuturesUnordered::new(),
-            looking: BTreeSet::new(),
-            tells: FuturesUnordered::new(),
-            telling: BTreeSet::new(),
-            guards: FuturesUnordered::new(),
-            guarding: BTreeSet::new(),
-            place: Place::default(),
-        }
-    }
-
-    /// A look that began before a step did says nothing about it.
-    fn drop_stale_looks(&mut self, state: &State) {
-        let place = Place::of(state);
-        if place != self.place {
-            self.looks.clear();
-            self.looking.clear();
-            self.guards.clear();
-            self.guarding.clear();
-            self.place = place;
-        }
-    }
-
-    fn stand_guard(&mut self, errand: Errand, begin: impl FnOnce() -> BoxFuture<'a, Found>) {
-        if self.guarding.insert(errand.clone()) {
-            let found = begin();
-            self.guards.push(async move { (errand, found.await) }.boxed());
-        }
-    }
-
-    /// An action that the engine no longer wishes for is dropped at once: the way back waits for nothing.
-    fn drop_unwanted(&mut self, next: &Next) {
-        if self.act.as_ref().is_some_and(|(effect, _)| !next.effects.contains(effect)) {
-            self.act = None;
-        }
-    }
-
-    async fn answer(&mut self) -> Answer {
-        let answer = {
-            let act = match &mut self.act {
-                Some((_, act)) => act.map(Answer::Act).boxed(),
-                None => futures_util::future::pending().boxed(),
-            };
-            let look = next_or_never(&mut self.looks).map(|(gate, attempt, what)| Answer::Look(gate, attempt, what));
-            let tell = next_or_never(&mut self.tells).map(|(id, what)| Answer::Told(id, what));
-            let guard = next_or_never(&mut self.guards).map(|(errand, found)| Answer::Guard(errand, found));
-            let (said, seen) = (select(act, tell.boxed()), select(look.boxed(), guard.boxed()));
-            match select(said, seen).await {
-                Either::Left((Either::Left((answer, _)) | Either::Right((answer, _)), _))
-                | Either::Right((Either::Left((answer, _)) | Either::Right((answer, _)), _)) => answer,
-            }
-        };
-        match &answer {
-            Answer::Act(_) => self.act = None,
-            Answer::Look(gate, attempt, _) => {
-                self.looking.remove(&(*attempt, gate.clone()));
-            }
-            Answer::Told(id, _) => {
-                self.telling.remove(id);
-            }
-            Answer::Guard(errand, _) => {
-                self.guarding.remove(errand);
-            }
-        }
-        answer
-    }
-}
-
-async fn next_or_never<T>(set: &mut FuturesUnordered<BoxFuture<'_, T>>) -> T {
-    match set.next().await {
-        Some(item) => item,
-        None => futures_util::future::pending().await,
-    }
-}
-
-/// Whether nothing is left of the goal but to tell people.
-fn is_over(goal: Goal, state: &State) -> bool {
-    match goal {
-        Goal::Ended { .. } => !state.is_busy(),
-        Goal::Watched | Goal::Due => !state.is_busy() && state.watches.is_empty(),
-    }
-}
-
-/// What is still done when the goal is reached: people are told, and who comes by now and then looks around.
-fn is_wanted_at_the_end(goal: Goal, effect: &Effect) -> bool {
-    match effect {
-        Effect::Tell { .. } => true,
-        Effect::LookForDrift { .. } | Effect::Rehearse { .. } => goal == Goal::Due,
-        Effect::Look { .. }
-        | Effect::Apply { .. }
-        | Effect::Shift { .. }
-        | Effect::Retreat { .. }
-        | Effect::Settle { .. } => false,
-    }
-}
-
-/// Whether the goal is reached, and how.
-fn reached(goal: Goal, state: &State, next: &Next, work: &Work, now: Stamp) -> Option<Outcome> {
-    let quiet = work.act.is_none() && work.looks.is_empty() && work.guards.is_empty();
-    let idle = next.decisions.is_empty() && next.effects.is_empty() && quiet;
-    if is_over(goal, state) {
-        return next.effects.is_empty().then_some(Outcome::Ended);
-    }
-    let waits = || next.waits.clone();
-    match goal {
-        Goal::Ended { wait_for_people: false } if idle && (next.held || waits_for_people(state, now)) => {
-            Some(Outcome::Held { waits: waits() })
-        }
-        Goal::Due if idle => Some(Outcome::Waiting { waits: waits(), wake: next.wake }),
-        Goal::Ended { .. } | Goal::Watched | Goal::Due => None,
-    }
-}
-
 /// Who has the lease and was killed on this machine: nobody need wait for the end of it.
 fn dead_holder(state: &State, now: Stamp) -> Option<String> {
     let lease = state.lease.as_ref().filter(|lease| lease.is_live(now) && has_ended(lease))?;
     Some(lease.nonce.clone())
 }
 
-/// Whether the preflight lacks only what people or the calendar can give.
-fn waits_for_people(state: &State, now: Stamp) -> bool {
-    let Some(attempt) = &state.attempt else { return false };
-    let Some(Step::Check { gates }) = attempt.current() else { return false };
-    let freeze = state.frozen(now);
-    let author = attempt.plan.author.as_ref();
-    let circumstances = Circumstances { approvals: &attempt.approvals, author, freeze };
-    let unseen = GateLog::default();
-    let open = gates.iter().filter_map(|gate| {
-        let spec = attempt.plan.gates.get(gate)?;
-        let verdict = judge::verdict(spec, attempt.gates.get(gate).unwrap_or(&unseen), circumstances, now);
-        (!matches!(verdict, Verdict::Pass(_))).then(|| spec.rule.needs_no_look())
-    });
-    let open: Vec<bool> = open.collect();
-    open.iter().all(|by_people| *by_people) && (freeze.is_some() || !open.is_empty())
-}
-
 /// How long an act on the way back, or after the end, may take; everything else has the promotion's deadline.
 fn patience(state: &State) -> Option<Span> {
     let settling = state.attempt.as_ref().filter(|a| a.promoted.is_some());
-    state.rollback.as_ref().map(|r| r.limits.within).or(settling.map(|a| a.plan.limits.rollback))
+    let settling = settling.map(|a| a.plan.limits.rollback);
+    let tidying = || state.limits.filter(|_| state.leftover.is_some()).map(|limits| limits.within);
+    state.rollback.as_ref().map(|r| r.limits.within).or(settling).or_else(tidying)
 }
 
 fn verdict_name(state: &State, attempt: AttemptId, gate: &GateName, now: Stamp) -> Option<&'static str> {
@@ -675,43 +445,4 @@ fn verdict_name(state: &State, attempt: AttemptId, gate: &GateName, now: Stamp) 
     let circumstances = Circumstances { approvals: &nobody, author: None, freeze: None };
     let log = gates.get(gate).cloned().unwrap_or_default();
     Some(judge::verdict(plan.gates.get(gate)?, &log, circumstances, now).name())
-}
-
-fn answers_an_effect(what: &What) -> bool {
-    matches!(
-        what,
-        What::Applied { .. }
-            | What::ApplyFailed { .. }
-            | What::Shifted { .. }
-            | What::ShiftFailed { .. }
-            | What::Settled { .. }
-            | What::SettleFailed { .. }
-            | What::Retreated { .. }
-            | What::RetreatFailed { .. }
-            | What::Read { .. }
-    )
-}
-
-fn is_told(what: &What) -> bool {
-    matches!(what, What::Told { .. } | What::TellFailed { .. })
-}
-
-fn is_watchful(what: &What) -> bool {
-    matches!(
-        what,
-        What::LookedForDrift { .. } | What::Drifted { .. } | What::DriftEnded { .. } | What::Rehearsed { .. }
-    )
-}
-
-/// Several views at once.
-pub struct Views(pub Vec<Arc<dyn View>>);
-
-impl View for Views {
-    fn show(&self, state: &State, next: &Next, now: Stamp) {
-        self.0.iter().for_each(|view| view.show(state, next, now));
-    }
-
-    fn wrote(&self, state: &State, events: &[Event], appended: &Appended) {
-        self.0.iter().for_each(|view| view.wrote(state, events, appended));
-    }
 }

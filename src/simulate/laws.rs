@@ -315,6 +315,10 @@ fn wants(state: &State) -> Option<Act> {
             Some(_) => Some(Act::Settle { keep: r.to.clone() }),
         };
     }
+    let untouched = state.attempt.as_ref().is_none_or(|a| a.touched.is_none());
+    if state.leftover.is_some() && untouched {
+        return Some(Act::Settle { keep: state.live.clone() });
+    }
     let attempt = state.attempt.as_ref()?;
     let release = attempt.plan.release.clone();
     if attempt.promoted.is_some() {

@@ -197,6 +197,7 @@ impl Story {
             subject: format!("release {n}"),
             author: Some(Actor::new("ada").expect("an actor")),
             completes_source: true,
+            renderer: None,
         }
     }
 

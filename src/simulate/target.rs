@@ -29,7 +29,7 @@ impl Target for SimTarget {
             if self.0.roll(|faults| faults.act_answer_lost) {
                 return Err(world("it was done, but the answer was lost"));
             }
-            Ok(Done { note: "done".to_owned() })
+            Ok(Done { note: "done".to_owned(), renderer: None })
         }
         .boxed()
     }

@@ -15,10 +15,13 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-pub use self::{owner::Owner, progress::Progress};
+pub use self::{
+    owner::Owner,
+    progress::{Line, Progress},
+};
 pub use crate::model::{Difference, Rehearsal, SourcePlace};
 use crate::{
-    model::{CommitId, ComponentName, EnvironmentName, Portion, Release, TreeId, Version},
+    model::{CommitId, ComponentName, EnvironmentName, Portion, Release, Stamp, TreeId, Version},
     pipeline::TargetKind,
 };
 
@@ -29,6 +32,11 @@ pub trait Target: Send + Sync {
 
     /// Looks at what is really live.
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>>;
+
+    /// What would turn a release into objects here, and its version; `None` where releases are taken as they are.
+    fn renderer(&self) -> BoxFuture<'_, Result<Option<String>, TargetError>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// What it can watch over while nothing happens.
     fn sights(&self) -> Sights {
@@ -81,6 +89,8 @@ pub enum Act {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
     pub note: String,
+    /// What rendered the release for it, and its version; `None` where nothing did.
+    pub renderer: Option<String>,
 }
 
 /// What is really live.
@@ -110,6 +120,17 @@ pub enum TargetError {
     /// Someone with a newer lease acts here.
     #[error("fenced off: number {ours} is older than {seen}, which another runner wrote here")]
     Fenced { ours: u64, seen: u64 },
+}
+
+/// An error with its causes.
+fn sentence(error: &TargetError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// What a target needs to know of its surroundings.
@@ -167,6 +188,8 @@ pub struct Head {
     pub tree: TreeId,
     pub message: String,
     pub author: String,
+    /// When it was made, as its committer's clock had it.
+    pub at: Option<Stamp>,
 }
 
 /// One kind of target: what the pipeline room needs of it, and how it is made from a checked configuration.

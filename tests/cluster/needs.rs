@@ -52,6 +52,11 @@ pub extern "C" fn a_router_and_a_real_node() {
     a_real_node();
 }
 
+/// For the `.init_array` of a group that uses Flux.
+pub extern "C" fn flux() {
+    skip_for(without(&programs::FLUX));
+}
+
 /// Why programs can neither be found nor built.
 fn without(wanted: &[GoProgram]) -> Option<String> {
     let missing = wanted.iter().find(|program| program.find().is_none())?;

@@ -4,6 +4,7 @@ mod away;
 mod by_hand;
 #[path = "../cluster/mod.rs"]
 mod cluster;
+mod controller;
 mod door;
 mod nodes;
 mod rights;

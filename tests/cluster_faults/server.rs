@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::{
     door::Ill,
-    world::{CANARY, ROLLING, World},
+    world::{CANARY, ROLLING, World, impatient},
 };
 
 /// What the server does with the first two requests of each kind, at the beginning of a promotion and of the way back.
@@ -63,6 +65,24 @@ fn both_ways(ill: Ill) {
     running.wait();
     world.door.heal();
     world.settles_on("1.1.0");
+    world.keeps_the_laws();
+}
+
+/// The canary stands for the new release until stable is that release: nobody is moved to the older stable in between.
+#[test]
+fn a_canary_that_cannot_be_deleted_is_said_and_the_next_promotion_waits_for_it() {
+    let world = World::new(&impatient());
+    world.bump("1.1.0");
+    world.door.make("DELETE", "/deployments/", Ill::Refused(403), 1_000);
+    world.promote().wait().ends(75).says("what #2 should have taken down is still there");
+    assert_eq!((world.canaries().len(), &world.status()["good"]["attempt"]), (1, &json!(2)), "{}", world.status());
+    world.bump("1.2.0");
+    world.promote().wait().ends(75).says("waiting for the next try: what #2 should have taken down is still there");
+    let served = world.served();
+    assert!(!served.is_empty() && served.iter().all(|version| version == "1.1.0"), "users were moved: {served:?}");
+    world.door.heal();
+    world.promote().wait().ends(0).says("promoted");
+    world.settles_on("1.2.0");
     world.keeps_the_laws();
 }
 

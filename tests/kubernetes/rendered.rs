@@ -91,6 +91,38 @@ async fn an_overlay_is_rendered_promoted_and_gone_back_from() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_renderer_stops_what_is_new_and_never_the_way_back() {
+    let world = World::new("renderer").await;
+    let sandbox = Sandbox::empty();
+    let helm = cluster::helm(3).await;
+    let write = |tag: &str, renderer: &str| {
+        let program = helm.display();
+        let render = format!("helm: {{ chart: chart, release: web, values: [values.yaml], program: {program} }}");
+        let render = format!("{render}\n        renderer: {renderer}");
+        sandbox.write("pipelines/shop.yaml", pipeline(&world, "values.yaml", "tag", &render));
+        sandbox.write("values.yaml", format!("tag: {tag}\nreplicas: 1\n"));
+        sandbox.commit(&format!("{tag} by {renderer}"));
+    };
+    sandbox.write("chart/Chart.yaml", CHART);
+    sandbox.write("chart/templates/web.yaml", TEMPLATE);
+    std::fs::create_dir(sandbox.root().join("bin")).expect("a folder");
+    for tag in ["1.0.0", "1.1.0"] {
+        write(tag, "v3");
+        let plan = piton(&sandbox, &["plan", "staging", "--json"]).ends(3).json();
+        let renderer = plan["plan"]["renderer"].as_str();
+        assert!(renderer.is_some_and(|renderer| renderer.starts_with("helm v3.")), "{plan}");
+        piton(&sandbox, &["promote", "staging"]).ends(0);
+    }
+    write("1.2.0", "v2");
+    let mut running = sandbox.start(&["promote", "staging"]);
+    tokio::task::block_in_place(|| running.until_said("but the pipeline says `renderer: v2`"));
+    assert_eq!(image(&world).await, "shop/web:1.1.0");
+    piton(&sandbox, &["rollback", "staging", "--reason", "users complain"]).ends(0).says("rolled back");
+    tokio::task::block_in_place(|| running.wait());
+    assert_eq!(image(&world).await, "shop/web:1.0.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_chart_is_rendered_promoted_and_gone_back_from() {
     for major in [3, 4] {
         let world = World::new("chart").await;

@@ -150,7 +150,7 @@ impl<'a> World<'a> {
         let said = tokio::spawn(async move {
             let mut said = Vec::new();
             while lines.changed().await.is_ok() {
-                said.push(lines.borrow_and_update().clone());
+                said.push(lines.borrow_and_update().text.clone());
             }
             said
         });

@@ -1,7 +1,10 @@
 //! One story for each way that a promotion can go.
 
 use super::story::{Tale, gate_name};
-use crate::model::{Cause, Ending, Plan, Span, Step};
+use crate::{
+    engine::{Setup, next},
+    model::{AttemptId, Cause, Effect, Ending, Plan, Span, Stamp, Step, What},
+};
 
 pub fn as_it_is(_: &mut Plan) {}
 
@@ -361,7 +364,17 @@ const SETTLING_FAILS: &str = "
     wait 5s
     settle fails
     = promoted
-    live 3";
+    live 3
+    # the release is good; what is left is tried again, and said
+    ? the next try: what #3 should have taken down is still there: it broke
+    wait 5m
+    > look front, settle on 3
+    settle fails
+    ? the next try: what #3 should have taken down is still there
+    wait 15m
+    settled
+    watch on
+    > nothing";
 
 const ORDERED_BACK: &str = "
     start 2
@@ -427,6 +440,41 @@ fn a_pause_that_a_wrong_clock_wrote_holds_nobody_up() {
     let mut tale = Tale::with_one_live(|plan| plan.limits.deploy_tries = 1);
     tale.play("start 2\nto step 2\napply fails for the world\ndecide\ncarry on\nclock back 10m\npaused 15m");
     tale.play("clock back 3h\nnot paused");
+}
+
+#[test]
+fn what_is_left_behind_is_gone_with_the_next_promotion_or_rollback_that_takes_it_down() {
+    let give_up = "settle fails\nwait 5s\n".repeat(5);
+    for (after, live) in [("start 3\ncarry on", "3"), ("order\ncarry on", "1")] {
+        let mut tale = Tale::with_one_live(as_it_is);
+        tale.play("start 2\nto step 7\ndecide").play(&give_up).play("live 2");
+        assert!(tale.state.leftover.is_some(), "it is forgotten");
+        tale.play(after);
+        assert!(tale.state.leftover.is_none(), "it is still there after {after:?}");
+        assert_eq!(tale.live(), live);
+    }
+    let mut tale = Tale::with_one_live(as_it_is);
+    tale.play("start 2\nto step 3\nabort\ndecide\nretreated").play(&give_up).play("decide\n= rolled back\nlive 1");
+    tale.play("? the next try: what #2 should have taken down\nwait 5m\n> settle on 1\nsettled\n> nothing");
+}
+
+#[test]
+fn nothing_new_is_built_on_what_should_have_been_taken_down() {
+    let mut tale = Tale::with_one_live(|plan| plan.limits.rollback_tries = 1);
+    tale.play("start 2\nto step 7\ndecide\nsettle fails\nstart 3\nlook pre good\n> nothing");
+    tale.play("? the next try: what #2 should have taken down is still there: it broke; whoever can mend that");
+    assert!(tale.next().held, "a job would wait for it");
+    tale.play("wait 5m\n> settle on 2, look pre\nnobody answers\nlook pre good\n> nothing\nwait 15m");
+    tale.play("> settle on 2, look pre\nanswer\n> step 1 passed\ncarry on\n= promoted\nlive 3");
+}
+
+#[test]
+fn who_comes_anew_tries_anew_to_take_down_what_is_left() {
+    let mut tale = Tale::with_one_live(|plan| (plan.limits.rollback_tries, plan.watch.time) = (1, Span(0)));
+    tale.play("start 2\nto step 7\ndecide\nsettle fails\nwait 1m");
+    let asked = |begun| next(&tale.state, tale.now, Setup { begun, ..Setup::default() }).effects;
+    assert_eq!(asked(Stamp(0)), []);
+    assert!(matches!(asked(tale.now)[..], [Effect::Settle { .. }]), "a new runner waits");
 }
 
 #[test]
@@ -585,4 +633,23 @@ fn who_is_blamed_stays_out_and_who_is_not_does_not() {
         let blamed = tale.state.rollback.as_ref().map(|r| matches!(r.cause, Cause::Blind { .. }));
         assert_eq!(blamed, Some(!out));
     }
+}
+
+#[test]
+fn another_renderer_is_said_and_stops_nothing() {
+    let by = |version: &str| Some(format!("helm {version}"));
+    let mut tale = Tale::with_one_live(|plan| plan.renderer = Some("helm v1".to_owned()));
+    let applied = |attempt, version| What::Applied { attempt, note: String::new(), renderer: by(version) };
+    tale.play("start 2\nto step 2").write(vec![applied(AttemptId(2), "v1")]);
+    tale.play("carry on\n= promoted\nwatch on");
+    let said = |tale: &Tale| tale.state.outbox.iter().map(|notice| notice.text.clone()).collect::<Vec<_>>().join("\n");
+    assert!(!said(&tale).contains("helm"), "{}", said(&tale));
+    tale.play("start 3\nto step 2").write(vec![applied(AttemptId(3), "v2")]);
+    assert!(said(&tale).contains("#3 was planned with helm v1 and is rendered by helm v2"), "{}", said(&tale));
+    tale.play("carry on\n= promoted\nlive 3\nwatch on\norder");
+    let attempt = tale.under_way();
+    tale.write(vec![What::Retreated { attempt, note: String::new(), renderer: by("v3") }]);
+    let back = format!("{attempt} goes back with helm v3 to what helm v1 had rendered");
+    assert!(said(&tale).contains(&back), "{}", said(&tale));
+    tale.play("carry on\n= rolled back\nlive 2");
 }

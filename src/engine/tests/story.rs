@@ -111,20 +111,22 @@ impl Tale {
                 let reading = Reading { gate: gate_name(gate), at: self.now, took: Span(5), saw };
                 What::Read { attempt: self.looked_at(), reading }
             }
-            ["applied"] => What::Applied { attempt, note: String::new() },
+            ["applied"] => What::Applied { attempt, note: String::new(), renderer: None },
             ["apply", "fails"] => What::ApplyFailed { attempt, why, blame: Blame::Unknown },
             ["apply", "is", "hopeless"] => What::ApplyFailed { attempt, why, blame: Blame::Release },
             ["apply", "fails", "for", "the", "world"] => What::ApplyFailed { attempt, why, blame: Blame::World },
             ["shift", share, "fails", "for", "the", "world"] => {
                 What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::World }
             }
-            ["shifted", share] => What::Shifted { attempt, to: Portion::Share(parse(share)), note: String::new() },
+            ["shifted", share] => {
+                What::Shifted { attempt, to: Portion::Share(parse(share)), note: String::new(), renderer: None }
+            }
             ["shift", share, "fails"] => {
                 What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::Unknown }
             }
-            ["retreated"] => What::Retreated { attempt, note: String::new() },
+            ["retreated"] => What::Retreated { attempt, note: String::new(), renderer: None },
             ["retreat", "fails"] => What::RetreatFailed { attempt, why },
-            ["settled"] => What::Settled { attempt, note: String::new() },
+            ["settled"] => What::Settled { attempt, note: String::new(), renderer: None },
             ["settle", "fails"] => What::SettleFailed { attempt, why },
             ["approve", who] => What::Approved { attempt, reason: Some(who.to_string()) },
             ["abort"] => What::Aborted { attempt, reason },
@@ -321,13 +323,15 @@ impl Tale {
                 let saw = if kind { Saw::Good("200".to_owned()) } else { Saw::Blind(why) };
                 What::Read { attempt, reading: Reading { gate, at: self.now, took: Span(5), saw } }
             }
-            Effect::Apply { attempt, .. } if kind => What::Applied { attempt, note: String::new() },
+            Effect::Apply { attempt, .. } if kind => What::Applied { attempt, note: String::new(), renderer: None },
             Effect::Apply { attempt, .. } => What::ApplyFailed { attempt, why, blame: Blame::World },
-            Effect::Shift { attempt, to, .. } if kind => What::Shifted { attempt, to, note: String::new() },
+            Effect::Shift { attempt, to, .. } if kind => {
+                What::Shifted { attempt, to, note: String::new(), renderer: None }
+            }
             Effect::Shift { attempt, to, .. } => What::ShiftFailed { attempt, to, why, blame: Blame::World },
-            Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt, note: String::new() },
+            Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt, note: String::new(), renderer: None },
             Effect::Retreat { attempt, .. } => What::RetreatFailed { attempt, why },
-            Effect::Settle { attempt, .. } if kind => What::Settled { attempt, note: String::new() },
+            Effect::Settle { attempt, .. } if kind => What::Settled { attempt, note: String::new(), renderer: None },
             Effect::Settle { attempt, .. } => What::SettleFailed { attempt, why },
             Effect::Tell { notice } if kind => What::Told { notice: notice.id },
             Effect::Tell { notice } => What::TellFailed { notice: notice.id, why },
@@ -380,6 +384,7 @@ impl Tale {
             subject: format!("hub {n}"),
             author: Some(actor("ada")),
             completes_source: true,
+            renderer: None,
         };
         (self.change)(&mut plan);
         plan

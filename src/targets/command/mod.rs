@@ -128,7 +128,7 @@ impl CommandTarget {
             Act::Settle { keep } => self.settle(keep.as_ref(), fence, &mut held).await?,
         };
         self.prune(&held.memory).await;
-        Ok(Done { note })
+        Ok(Done { note, renderer: None })
     }
 
     async fn apply(&self, release: &Release, fence: u64, held: &mut Held) -> Result<String, TargetError> {

@@ -116,7 +116,8 @@ pub async fn unbring(stage: &mut Stage<'_>) -> Result<Option<String>, TargetErro
 pub async fn changed(stage: &Stage<'_>, tree: &TreeId, manifests: Vec<Manifest>) -> Result<Vec<Manifest>, TargetError> {
     let ask = |manifest: Manifest| async move {
         let marked = stage.mark(&manifest, tree);
-        let changes = drift::would_change(&stage.cluster, &manifest.id, &marked).await;
+        let wanted = drift::Wanted { manifest: &manifest, marked, literal: false, manager: drift::MANAGER };
+        let changes = drift::would_change(&stage.cluster, &wanted).await;
         let changes = changes.map_err(|error| super::refusals::about("compare", &manifest.id, &error))?;
         Ok::<_, TargetError>(changes.then_some(manifest))
     };

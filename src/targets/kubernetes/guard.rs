@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     KubernetesTarget,
+    apply::Way,
     config::{Seat, Source},
     drift::{self, Wanted},
     proof, refusals,
@@ -27,7 +28,7 @@ impl KubernetesTarget {
         let mut differences = compare(&self.look().await?, release);
         for (at, seat) in self.config.seats.iter().enumerate() {
             let stage = self.stage(at, ANY_FENCE).await?;
-            let rendered = stage.render(&release.tree).await?;
+            let rendered = stage.render(&release.tree, Way::Forward).await?;
             self.site.progress.clear();
             let found = drift::look(&stage.cluster, &wanted(&stage, seat, &rendered, release), digests).await;
             let found = found.map_err(|error| unseen(seat, "compare what is live with the release", &error))?;
@@ -44,7 +45,7 @@ impl KubernetesTarget {
         let mut all = Rehearsal::default();
         for (at, seat) in self.config.seats.iter().enumerate() {
             let stage = self.stage(at, ANY_FENCE).await?;
-            let rendered = stage.render(&release.tree).await?;
+            let rendered = stage.render(&release.tree, Way::Back).await?;
             self.site.progress.clear();
             let tried = proof::rehearse(&stage.cluster, &wanted(&stage, seat, &rendered, release)).await;
             let of = |text: String| stage::of_member(seat) + &text;
@@ -59,7 +60,8 @@ impl KubernetesTarget {
 /// The objects as they are applied.
 fn wanted<'a>(stage: &Stage<'_>, seat: &Seat, rendered: &'a Rendered, release: &Release) -> Vec<Wanted<'a>> {
     let literal = matches!(seat.source, Source::Plain(_));
-    let one = |manifest| Wanted { manifest, marked: stage.mark(manifest, &release.tree), literal };
+    let one =
+        |manifest| Wanted { manifest, marked: stage.mark(manifest, &release.tree), literal, manager: drift::MANAGER };
     rendered.manifests.iter().map(one).collect()
 }
 

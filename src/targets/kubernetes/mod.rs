@@ -31,7 +31,11 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 pub use self::config::{Config, Seat};
-use self::{apply::Way, refusals::world, stage::Stage};
+use self::{
+    apply::Way,
+    refusals::world,
+    stage::{Renderers, Stage},
+};
 use super::{Act, Difference, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError};
 use crate::{
     clients::kube::Cluster,
@@ -121,6 +125,7 @@ pub struct KubernetesTarget {
     site: Site,
     /// In the order of the configuration's seats.
     places: Vec<Place>,
+    renderers: Renderers,
 }
 
 /// What is kept of one seat between acts.
@@ -142,10 +147,12 @@ impl KubernetesTarget {
         site.state_dir = std::path::absolute(&site.state_dir)
             .map_err(|error| cannot("cannot find the folder for what piton keeps", error.into()))?;
         let places = config.seats.iter().map(|_| Place::default()).collect();
-        Ok(KubernetesTarget { config, site, places })
+        Ok(KubernetesTarget { config, site, places, renderers: Renderers::default() })
     }
 
     async fn perform_act(&self, act: &Act, fence: u64) -> Result<Done, TargetError> {
+        // What an act rendered that was broken off is not this one's.
+        self.renderers.take();
         let done = match act {
             Act::Apply { release } => self.everywhere(|seat| self.prepare(seat, release, fence)).await,
             Act::Shift { release, to: Portion::Members(names) } => self.shift_members(names, release, fence).await,
@@ -173,7 +180,8 @@ impl KubernetesTarget {
             Act::Settle { keep: Some(keep) } => self.everywhere(|seat| self.settle(seat, keep, fence)).await,
         };
         self.site.progress.clear();
-        Ok(Done { note: done? })
+        let renderer = self.renderers.take();
+        Ok(Done { note: done?, renderer })
     }
 
     /// Does the same in all places at once; one that fails fails it all, and its note says which it is.
@@ -221,7 +229,7 @@ impl KubernetesTarget {
     /// Users see nothing of it: the release is rendered and tried.
     async fn prepare(&self, seat: usize, release: &Release, fence: u64) -> Result<String, TargetError> {
         let mut stage = self.stage(seat, fence).await?;
-        let rendered = stage.render(&release.tree).await?;
+        let rendered = stage.render(&release.tree, Way::Forward).await?;
         let note = deploy::rehearse(&mut stage, &release.tree, &rendered).await?;
         if self.config.canary().is_some() {
             return Ok(format!("{note}; {}", share::bring_up(&mut stage, release, &rendered).await?));
@@ -236,7 +244,7 @@ impl KubernetesTarget {
 
     async fn go(&self, seat: usize, release: &Release, fence: u64) -> Result<String, TargetError> {
         let mut stage = self.stage(seat, fence).await?;
-        let rendered = stage.render(&release.tree).await?;
+        let rendered = stage.render(&release.tree, Way::Forward).await?;
         deploy::whole(&mut stage, &release.tree, &rendered, Way::Forward).await
     }
 
@@ -247,13 +255,13 @@ impl KubernetesTarget {
             stage.held.keep().await?;
             return Ok(format!("release {} was never left", to.tree.short()));
         }
-        let rendered = stage.render(&to.tree).await?;
+        let rendered = stage.render(&to.tree, Way::Back).await?;
         deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await
     }
 
     async fn go_over(&self, seat: usize, release: &Release, fence: u64) -> Result<String, TargetError> {
         let mut stage = self.stage(seat, fence).await?;
-        let rendered = stage.render(&release.tree).await?;
+        let rendered = stage.render(&release.tree, Way::Over).await?;
         deploy::whole(&mut stage, &release.tree, &rendered, Way::Over).await
     }
 
@@ -275,7 +283,7 @@ impl KubernetesTarget {
 
     async fn stage(&self, seat: usize, fence: u64) -> Result<Stage<'_>, TargetError> {
         let cluster = self.cluster(seat).await?.clone();
-        Stage::enter(cluster, &self.config, &self.config.seats[seat], &self.site, fence).await
+        Stage::enter(cluster, &self.config, &self.config.seats[seat], &self.site, fence, &self.renderers).await
     }
 
     async fn cluster(&self, seat: usize) -> Result<&Cluster, TargetError> {
@@ -290,6 +298,16 @@ impl Target for KubernetesTarget {
 
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
         Box::pin(self.look())
+    }
+
+    fn renderer(&self) -> BoxFuture<'_, Result<Option<String>, TargetError>> {
+        Box::pin(async {
+            let found = Renderers::default();
+            for seat in &self.config.seats {
+                render::renderer(&self.site, seat).await?.iter().for_each(|renderer| found.note(renderer));
+            }
+            Ok(found.take())
+        })
     }
 
     fn sights(&self) -> Sights {

@@ -27,7 +27,7 @@ impl KubernetesTarget {
         if stage.held.inventory.stands(&release.tree) {
             return Ok(format!("everybody is on release {} already", release.tree.short()));
         }
-        let rendered = stage.render(&release.tree).await?;
+        let rendered = stage.render(&release.tree, Way::Forward).await?;
         if !runs_beside(&stage, release).await? {
             return deploy::whole(&mut stage, &release.tree, &rendered, Way::Forward).await;
         }
@@ -73,7 +73,7 @@ impl KubernetesTarget {
             stage.held.keep().await?;
             return Ok(notes.join("; "));
         }
-        let rendered = stage.render(&to.tree).await?;
+        let rendered = stage.render(&to.tree, Way::Back).await?;
         notes.push(deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await?);
         notes.push(canary(&stage)?.hand_back(Some(from)).await?);
         notes.retain(|note| !note.is_empty());
@@ -87,7 +87,7 @@ impl KubernetesTarget {
         stage.held.keep().await?;
         if !stage.held.inventory.stands(&keep.tree) {
             notes.push(canary(&stage)?.hold(keep).await?);
-            let rendered = stage.render(&keep.tree).await?;
+            let rendered = stage.render(&keep.tree, Way::Through).await?;
             notes.push(deploy::whole(&mut stage, &keep.tree, &rendered, Way::Through).await?);
         }
         notes.push(canary(&stage)?.hand_back(None).await?);
@@ -170,7 +170,7 @@ async fn runs_beside(stage: &Stage<'_>, release: &Release) -> Result<bool, Targe
 /// Whether every route is there that the release brings: one that somebody deleted comes back with it.
 async fn has_its_routes(stage: &Stage<'_>, to: &Release, notes: &mut Vec<String>) -> Result<bool, TargetError> {
     let Some(lost) = canary(stage)?.lost_route().await? else { return Ok(true) };
-    let rendered = stage.render(&to.tree).await?;
+    let rendered = stage.render(&to.tree, Way::Back).await?;
     let is_it = |id: &ObjectId| (&id.kind, &id.name, &id.namespace) == (&lost.kind, &lost.name, &lost.namespace);
     let brings_it = rendered.manifests.iter().any(|manifest| is_it(&manifest.id));
     notes.extend(brings_it.then(|| format!("{lost} was gone, and was applied again")));

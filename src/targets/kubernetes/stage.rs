@@ -1,6 +1,12 @@
 //! One cluster and namespace in which an act is under way: the connection, checked; the inventory, held; and who acts.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
 use super::{
+    apply::Way,
     canary::{self, Canary},
     config::{Config, Seat},
     inventory::{self, Held},
@@ -22,6 +28,23 @@ pub struct Stage<'a> {
     pub seat: &'a Seat,
     pub site: &'a Site,
     pub held: Held,
+    renderers: &'a Renderers,
+}
+
+/// What rendered releases during one act.
+#[derive(Default)]
+pub struct Renderers(Mutex<BTreeSet<String>>);
+
+impl Renderers {
+    pub fn note(&self, renderer: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(renderer.to_owned());
+    }
+
+    /// All of them since this was asked last; several places may have several.
+    pub fn take(&self) -> Option<String> {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        (!all.is_empty()).then(|| all.into_iter().collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl<'a> Stage<'a> {
@@ -32,16 +55,29 @@ impl<'a> Stage<'a> {
         seat: &'a Seat,
         site: &'a Site,
         fence: u64,
+        renderers: &'a Renderers,
     ) -> Result<Stage<'a>, TargetError> {
-        identify(&cluster, seat).await?;
-        let held = inventory::hold(&cluster, &seat.namespace, site, fence).await?;
-        Ok(Stage { cluster, config, seat, site, held })
+        // What is read of a cluster that is not the right one is thrown away.
+        let held = inventory::hold(&cluster, &seat.namespace, site, fence);
+        let (identified, held) = tokio::join!(identify(&cluster, seat), held);
+        identified?;
+        let held = held?;
+        Ok(Stage { cluster, config, seat, site, held, renderers })
     }
 
-    /// The objects of a release for this place, with their namespaces filled in.
-    pub async fn render(&self, tree: &TreeId) -> Result<Rendered, TargetError> {
+    /// The objects of a release for this place, with their namespaces filled in. The way back takes any version of the
+    /// renderer: what it would make is close to what was, and the inventory and the ledger say which it was.
+    pub async fn render(&self, tree: &TreeId, way: Way) -> Result<Rendered, TargetError> {
         self.say(format!("rendering release {}", tree.short()));
-        let mut rendered = render::render(self.site, self.config, self.seat, tree).await?;
+        let wanted = match way {
+            Way::Forward | Way::Through => self.config.renderer(),
+            Way::Back | Way::Over => None,
+        };
+        // The kinds are needed as soon as there are objects.
+        let rendering = render::render(self.site, self.config, self.seat, tree, wanted);
+        let (rendered, ()) = tokio::join!(rendering, self.cluster.learn_kinds());
+        let mut rendered = rendered?;
+        rendered.renderer.iter().for_each(|renderer| self.renderers.note(renderer));
         self.complete(&mut rendered.manifests).await?;
         // Users' weights and an autoscaler's numbers are not the release's to change.
         canary::hold_replicas(&self.cluster, &self.seat.namespace, &mut rendered.manifests).await?;
@@ -118,7 +154,7 @@ pub async fn identify(cluster: &Cluster, seat: &Seat) -> Result<(), TargetError>
 
 /// Connects; nothing is sent yet.
 pub async fn connect(seat: &Seat) -> Result<Cluster, TargetError> {
-    let connected = Cluster::connect(&seat.place).await;
+    let connected = Cluster::shared(&seat.place).await;
     connected.map_err(|error: KubeError| TargetError::World {
         what: format!("{}cannot find the cluster", of_member(seat)),
         source: Some(Box::new(error)),

@@ -126,7 +126,7 @@ impl Process {
         };
         let takes_down = matches!(order, Order::Retreat { to: None, .. } | Order::Settle { keep: None });
         if takes_down && self.nothing_runs().await? {
-            return Ok(Done { note: "nothing runs here".to_owned() });
+            return Ok(Done { note: "nothing runs here".to_owned(), renderer: None });
         }
         contact::ensure(&self.site.state_dir, &self.site.program).await?;
         let request = Request { protocol: PROTOCOL, fence, secrets: self.secrets(), order };
@@ -134,7 +134,7 @@ impl Process {
         if let Order::Settle { .. } = request.order {
             self.prune().await;
         }
-        Ok(Done { note })
+        Ok(Done { note, renderer: None })
     }
 
     async fn bring(&self, release: &Release) -> Result<Brought, TargetError> {

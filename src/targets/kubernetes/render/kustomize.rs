@@ -13,8 +13,7 @@ const LEVELS_MAX: usize = 32;
 
 pub async fn render(dir: &Path, folder: &Path, wanted: Option<&str>) -> Result<Rendered, RenderError> {
     stays_inside(dir, folder, 0)?;
-    let (words, version) = find(dir).await?;
-    let renderer = check_version("kustomize", &version, wanted)?;
+    let (words, renderer) = renderer(dir, wanted).await?;
     let argv = words.into_iter().chain([".".to_owned()]);
     let text = run(Program::new(argv, RENDER_WITHIN), &within(dir, folder)?).await?;
     let mut manifests = manifest::parse(&format!("{} as kustomize renders it", named(folder)), text.as_bytes())?;
@@ -22,6 +21,12 @@ pub async fn render(dir: &Path, folder: &Path, wanted: Option<&str>) -> Result<R
         manifest.line = 0;
     }
     Ok(Rendered { manifests, renderer: Some(renderer), opaque: Vec::new() })
+}
+
+/// The program that is there, and what it is called in messages.
+pub async fn renderer(dir: &Path, wanted: Option<&str>) -> Result<(Vec<String>, String), RenderError> {
+    let (words, version) = find(dir).await?;
+    Ok((words, check_version("kustomize", &version, wanted)?))
 }
 
 /// The program that is there, and the version of kustomize in it.

@@ -84,10 +84,16 @@ impl From<RenderError> for TargetError {
     }
 }
 
-/// Renders a release for one cluster and namespace.
-pub async fn render(site: &Site, config: &Config, seat: &Seat, tree: &TreeId) -> Result<Rendered, TargetError> {
+/// Renders a release for one cluster and namespace, by a renderer whose version begins as wanted.
+pub async fn render(
+    site: &Site,
+    config: &Config,
+    seat: &Seat,
+    tree: &TreeId,
+    wanted: Option<&str>,
+) -> Result<Rendered, TargetError> {
     let dir = checkouts::bring(site, &checkouts::Build::default(), tree).await?;
-    let rendered = in_dir(&dir, &site.state_dir, config, seat).await?;
+    let rendered = in_dir(&dir, &site.state_dir, config, seat, wanted).await?;
     let (state_dir, needed) = (site.state_dir.clone(), vec![tree.as_str().into()]);
     let pruned = tokio::task::spawn_blocking(move || checkouts::prune(&state_dir, &needed, CHECKOUTS_KEPT)).await;
     if let Ok(Err(error)) = pruned {
@@ -96,15 +102,31 @@ pub async fn render(site: &Site, config: &Config, seat: &Seat, tree: &TreeId) ->
     Ok(rendered)
 }
 
-async fn in_dir(dir: &Path, state_dir: &Path, config: &Config, seat: &Seat) -> Result<Rendered, RenderError> {
+/// What renders releases on this machine, and its version; `None` for plain manifests.
+pub async fn renderer(site: &Site, seat: &Seat) -> Result<Option<String>, RenderError> {
+    let dir = std::env::temp_dir();
+    Ok(match &seat.source {
+        Source::Plain(_) => None,
+        Source::Kustomize(_) => Some(kustomize::renderer(&dir, None).await?.1),
+        Source::Helm(chart) => Some(helm::renderer(&dir, &site.state_dir, chart, None).await?),
+    })
+}
+
+async fn in_dir(
+    dir: &Path,
+    state_dir: &Path,
+    config: &Config,
+    seat: &Seat,
+    wanted: Option<&str>,
+) -> Result<Rendered, RenderError> {
     let rendered = match &seat.source {
         Source::Plain(patterns) => {
             let (dir, patterns, opaque) = (dir.to_owned(), patterns.clone(), config.opaque().to_vec());
             let read = tokio::task::spawn_blocking(move || plain::read(&dir, &patterns, &opaque)).await;
             read.map_err(|error| RenderError::Program(error.to_string()))??
         }
-        Source::Kustomize(folder) => kustomize::render(dir, folder, config.renderer()).await?,
-        Source::Helm(chart) => helm::render(dir, state_dir, chart, &seat.namespace, config.renderer()).await?,
+        Source::Kustomize(folder) => kustomize::render(dir, folder, wanted).await?,
+        Source::Helm(chart) => helm::render(dir, state_dir, chart, &seat.namespace, wanted).await?,
     };
     manifest::check(&rendered.manifests)?;
     Ok(rendered)

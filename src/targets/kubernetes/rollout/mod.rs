@@ -4,6 +4,7 @@ mod config;
 mod eye;
 pub mod feed;
 mod free;
+mod hall;
 mod judge;
 mod log;
 mod picture;
@@ -13,6 +14,8 @@ mod slim;
 mod standing;
 #[cfg(test)]
 mod tests;
+pub mod touched;
+mod wanted;
 mod watched;
 
 use tokio::time::Instant;
@@ -95,7 +98,11 @@ async fn until_the_end(cluster: &Cluster, watched: Watched, config: &Config, pro
                 None => Ended::TimeOut { after: config.within, missing },
             };
         }
-        progress.say(in_words(&missing));
+        // Something is in doubt, or all but proven.
+        match again {
+            Some(_) => progress.alarm(in_words(&missing)),
+            None => progress.say(in_words(&missing)),
+        }
         let ripe = eye.make_way(progress).await;
         let again = again.into_iter().chain(ripe).min();
         eye.change(again.map_or(deadline, |again| again.min(deadline))).await;
