@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use piton::model::Stamp;
@@ -16,6 +17,9 @@ use crate::{
     users::now,
     world::{CANARY, Kind},
 };
+
+/// From one look to the next.
+const PACE: Duration = Duration::from_millis(50);
 
 /// What was to be seen in one look.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,6 +47,7 @@ impl Laws {
             while !end.load(Ordering::Relaxed) {
                 let look = runtime.block_on(look(cluster, &namespace, kind));
                 notes.lock().unwrap_or_else(PoisonError::into_inner).push(look);
+                std::thread::park_timeout(PACE);
             }
         });
         Laws { looks, over, thread: Some(thread) }

@@ -5,10 +5,12 @@ mod packages;
 mod settings;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Child, Command},
+    sync::{Mutex, PoisonError},
 };
 
 use super::{plane::run_in_group, ports::Port, programs::KUBELET, reaper::Reaper};
@@ -38,6 +40,8 @@ pub struct RealNode {
     place: Place,
     packages: Packages,
     base: Packed,
+    /// The versions of the sample that the runtime has.
+    samples: Mutex<BTreeSet<String>>,
     _programs: Vec<Child>,
 }
 
@@ -88,7 +92,7 @@ impl RealNode {
         bring_up_bridge(&place)?;
         make_control_group(&place.name)?;
         let base = Layer::default().with_program("/piton", &piton())?.pack();
-        let mut node = RealNode { place, packages, base, _programs: Vec::new() };
+        let mut node = RealNode { place, packages, base, samples: Mutex::default(), _programs: Vec::new() };
         node.start_programs(reaper, kubeconfig)?;
         Ok(node)
     }
@@ -112,10 +116,17 @@ impl RealNode {
 
     /// Makes the image `sample:VERSION` known: `piton sample` on port 8080, which behaves as the end of its version says.
     pub fn sample_image(&self, version: &str) -> io::Result<()> {
+        // Kept until the image is there: who asks for the same one waits for it.
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        if samples.contains(version) {
+            return Ok(());
+        }
         let behaves = BEHAVIOURS.iter().find(|(end, _)| version.ends_with(end)).map_or("", |(_, behaves)| behaves);
         let service = format!("name: sample\nversion: {version}\nversions: {{ {version}: {{ {behaves} }} }}\n");
         let own = Layer::default().with_file("/service.yaml", service).pack();
-        self.import(&format!("docker.io/library/sample:{version}"), &[&self.base, &own], &SAMPLE)
+        self.import(&format!("docker.io/library/sample:{version}"), &[&self.base, &own], &SAMPLE)?;
+        samples.insert(version.to_owned());
+        Ok(())
     }
 
     /// The pod that holds a pod's network while its containers come and go.
