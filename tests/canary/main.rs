@@ -10,6 +10,7 @@ mod disorder;
 mod door;
 mod kinds;
 mod namesakes;
+mod overtaken;
 mod parts;
 mod stories;
 mod target;

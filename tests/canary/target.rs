@@ -6,7 +6,7 @@ use piton::{
     model::{Portion, Release, TreeId},
     targets::{Act, Checkout, Site, Target, TargetError, kubernetes::KubernetesTarget},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     kinds::Kind,
@@ -27,7 +27,7 @@ impl Checkout for Files {
 }
 
 /// The objects as text; release 3 brings another rule of the route.
-fn text(world: &World, number: u8) -> String {
+pub fn text(world: &World, number: u8) -> String {
     let mut all: Vec<_> = world.manifests(number).into_iter().map(|manifest| manifest.object).collect();
     for object in &mut all {
         object["metadata"].as_object_mut().expect("a map").remove("annotations");
@@ -40,14 +40,20 @@ fn text(world: &World, number: u8) -> String {
 
 /// The target of a shop with these releases.
 pub async fn target(world: &World, dir: &Path, files: Vec<(TreeId, String)>) -> KubernetesTarget {
-    let config = json!({
+    let canary = json!({"deployment": "web", "service": "web", "router": world.kind.router(), "drain": "0s"});
+    target_with(world, dir, files, json!({ "canary": canary })).await
+}
+
+/// The same whose configuration has these keys of the canary.
+pub async fn target_with(world: &World, dir: &Path, files: Vec<(TreeId, String)>, canary: Value) -> KubernetesTarget {
+    let mut config = json!({
         "cluster": {"identity": world.kube.identity().await.expect("one"), "kubeconfig": world.cluster.kubeconfig()},
         "namespace": world.namespace,
         "manifests": ["deploy"],
         "rollout": {"within": "60s"},
         "prune": true,
-        "canary": {"deployment": "web", "service": "web", "router": world.kind.router(), "drain": "0s"},
     });
+    config.as_object_mut().expect("a map").extend(canary.as_object().expect("a map").clone());
     let site = Site {
         environment: "production".parse().expect("a name"),
         owner: piton::targets::Owner { pipeline: "shop".into(), branch: "piton/production".into() },

@@ -51,7 +51,7 @@ async fn given(world: &World, name: &str) -> Share {
 async fn a_track_that_cannot_go_back_keeps_no_other_waiting() {
     let world = World::with(Kind::Gateway).await;
     let config = two(&world);
-    let canary = || Canary { config: &config, ..world.canary(&world.kube, 1) };
+    let canary = || Canary { tracks: config.tracks.clone(), ..world.canary(&world.kube, 1) };
     world.apply(&both(&world, 1)).await;
     let second = both(&world, 2);
     canary().bring_up(&release(2), &second).await.expect("both come up");

@@ -78,7 +78,8 @@ impl World {
     pub fn canary<'a>(&'a self, kube: &'a Kube, fence: u64) -> Canary<'a> {
         Canary {
             cluster: kube,
-            config: &self.config,
+            tracks: self.config.tracks.clone(),
+            held: None,
             namespace: &self.namespace,
             fence,
             rollout: &self.rollout,

@@ -198,7 +198,8 @@ impl GoProgram {
 
     /// Keeps them beside the program, so that a cache of programs needs no modules.
     fn keep_crds(&self, folder: &str) {
-        let mut files: Vec<_> = fs::read_dir(self.module(self.version_of).join(folder)).expect("the module has it").flatten().collect();
+        let mut files: Vec<_> =
+            fs::read_dir(self.module(self.version_of).join(folder)).expect("the module has it").flatten().collect();
         files.sort_by_key(fs::DirEntry::file_name);
         let texts = files.iter().map(|file| fs::read_to_string(file.path()).expect("it is text"));
         let all = texts.collect::<Vec<_>>().join("\n---\n");

@@ -356,7 +356,8 @@ impl<'b, 'a> Run<'b, 'a> {
         if !conflicts.iter().any(|conflict| conflict.field == conflicts::REPLICAS) {
             return Ok(None);
         }
-        let hand = Hand { cluster: &self.stage.cluster, fence: self.stage.held.fence, owner: String::new() };
+        let hand =
+            Hand { cluster: &self.stage.cluster, fence: self.stage.held.fence, owner: String::new(), held: None };
         Ok(hand.get(&manifest.id).await?.and_then(|live| live["spec"]["replicas"].as_u64()))
     }
 

@@ -142,6 +142,7 @@ pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
     (inventory.stable, inventory.candidate, inventory.doing, inventory.rolled) = (None, None, None, None);
     inventory.passing.clear();
     inventory.brought.clear();
+    inventory.tracks.clear();
     stage.held.keep().await?;
     Ok(told(&pruned).unwrap_or_else(|| "there was nothing to take down".to_owned()))
 }

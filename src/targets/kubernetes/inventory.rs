@@ -16,6 +16,7 @@ pub use self::{
 use crate::{
     clients::kube::ObjectId,
     model::{EnvironmentName, TreeId},
+    targets::kubernetes::canary::Track,
 };
 
 const SCHEMA: u32 = 1;
@@ -57,6 +58,9 @@ pub struct Inventory {
     /// What was made for the candidate before its canary came up, and goes again when it does not stay.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub brought: Vec<ObjectId>,
+    /// By which ways users come to the canary that came up last, whatever the pipeline says since; none without a canary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tracks: Vec<Track>,
     /// Jobs among the objects that the cluster collects when they are done.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub passing: BTreeSet<ObjectId>,

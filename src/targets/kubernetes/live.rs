@@ -37,7 +37,7 @@ impl KubernetesTarget {
                 live.facts.insert(format!("{}unfinished", prefix(seat)), doing.to_string());
             }
             let mut objects = to_watch(&inventory);
-            let canary = stage::canary_of(cluster, &self.config, seat, &self.site, inventory.fence);
+            let canary = stage::canary_of(cluster, &self.config, seat, &self.site, &inventory);
             if let Some(canary) = &canary {
                 let seen = canary.look().await?;
                 objects.extend(canary.deployments().into_iter().filter(|_| seen.tree.is_some()));

@@ -167,13 +167,7 @@ impl KubernetesTarget {
             Act::Retreat { from, to: Some(to) } if from.tree == to.tree => {
                 self.everywhere(|seat| self.go_over(seat, to, fence)).await
             }
-            Act::Retreat { from, to: Some(to) } if self.config.canary().is_some() => {
-                self.everywhere(|seat| self.share_back(seat, from, to, fence)).await
-            }
-            Act::Retreat { to: Some(to), .. } => self.everywhere(|seat| self.go_back(seat, to, fence)).await,
-            Act::Settle { keep: Some(keep) } if self.config.canary().is_some() => {
-                self.everywhere(|seat| self.settle_share(seat, keep, fence)).await
-            }
+            Act::Retreat { from, to: Some(to) } => self.everywhere(|seat| self.retreat(seat, from, to, fence)).await,
             Act::Retreat { to: None, .. } | Act::Settle { keep: None } => {
                 self.everywhere(|seat| self.take_down(seat, fence)).await
             }
@@ -244,12 +238,21 @@ impl KubernetesTarget {
 
     async fn go(&self, seat: usize, release: &Release, fence: u64) -> Result<String, TargetError> {
         let mut stage = self.stage(seat, fence).await?;
+        stage.check_ways()?;
         let rendered = stage.render(&release.tree, Way::Forward).await?;
         deploy::whole(&mut stage, &release.tree, &rendered, Way::Forward).await
     }
 
-    async fn go_back(&self, seat: usize, to: &Release, fence: u64) -> Result<String, TargetError> {
-        let mut stage = self.stage(seat, fence).await?;
+    /// By share where there is a canary, also one that the pipeline has forgotten.
+    async fn retreat(&self, seat: usize, from: &Release, to: &Release, fence: u64) -> Result<String, TargetError> {
+        let stage = self.stage(seat, fence).await?;
+        match stage.canary().is_some() {
+            true => self.share_back(stage, from, to).await,
+            false => self.go_back(stage, to).await,
+        }
+    }
+
+    async fn go_back(&self, mut stage: Stage<'_>, to: &Release) -> Result<String, TargetError> {
         if stage.held.inventory.stands(&to.tree) {
             stage.held.inventory.candidate = None;
             stage.held.keep().await?;
@@ -267,12 +270,14 @@ impl KubernetesTarget {
 
     async fn settle(&self, seat: usize, keep: &Release, fence: u64) -> Result<String, TargetError> {
         let stage = self.stage(seat, fence).await?;
+        if stage.canary().is_some() {
+            return self.settle_share(stage, keep).await;
+        }
         if stage.held.inventory.stands(&keep.tree) {
             return Ok("nothing to take down".to_owned());
         }
-        drop(stage);
         // Someone was killed in between, or the inventory is gone: applying it again says what is there.
-        self.go_back(seat, keep, fence).await
+        self.go_back(stage, keep).await
     }
 
     async fn take_down(&self, seat: usize, fence: u64) -> Result<String, TargetError> {

@@ -28,6 +28,7 @@ impl KubernetesTarget {
             return Ok(format!("everybody is on release {} already", release.tree.short()));
         }
         let rendered = stage.render(&release.tree, Way::Forward).await?;
+        stage.check_ways()?;
         if !runs_beside(&stage, release).await? {
             return deploy::whole(&mut stage, &release.tree, &rendered, Way::Forward).await;
         }
@@ -45,12 +46,16 @@ impl KubernetesTarget {
     /// All users back on stable; where the release has reached stable too, what was good is applied first.
     pub(super) async fn share_back(
         &self,
-        seat: usize,
+        mut stage: Stage<'_>,
         from: &Release,
         to: &Release,
-        fence: u64,
     ) -> Result<String, TargetError> {
-        let mut stage = self.stage(seat, fence).await?;
+        // First of all nobody older goes on; and users do not wait for an inventory that cannot be written.
+        if stage.held.is_there()
+            && let Err(fenced @ TargetError::Fenced { .. }) = stage.held.keep().await
+        {
+            return Err(fenced);
+        }
         let untouched = from.tree == to.tree || canary(&stage)?.stable_after(&from.tree).await? == Stable::Untouched;
         let stands = stage.held.inventory.stands(&to.tree);
         let mut notes = Vec::new();
@@ -70,19 +75,20 @@ impl KubernetesTarget {
             notes.extend(deploy::unbring(&mut stage).await?);
             notes.retain(|note| !note.is_empty());
             stage.held.inventory.candidate = None;
+            stage.held.inventory.tracks.clear();
             stage.held.keep().await?;
             return Ok(notes.join("; "));
         }
         let rendered = stage.render(&to.tree, Way::Back).await?;
         notes.push(deploy::whole(&mut stage, &to.tree, &rendered, Way::Back).await?);
         notes.push(canary(&stage)?.hand_back(Some(from)).await?);
+        forget(&mut stage).await?;
         notes.retain(|note| !note.is_empty());
         Ok(notes.join("; "))
     }
 
     /// Stable gets the release while the canary carries the users; then they go to stable, and the canary goes.
-    pub(super) async fn settle_share(&self, seat: usize, keep: &Release, fence: u64) -> Result<String, TargetError> {
-        let mut stage = self.stage(seat, fence).await?;
+    pub(super) async fn settle_share(&self, mut stage: Stage<'_>, keep: &Release) -> Result<String, TargetError> {
         let mut notes = Vec::new();
         stage.held.keep().await?;
         if !stage.held.inventory.stands(&keep.tree) {
@@ -91,6 +97,7 @@ impl KubernetesTarget {
             notes.push(deploy::whole(&mut stage, &keep.tree, &rendered, Way::Through).await?);
         }
         notes.push(canary(&stage)?.hand_back(None).await?);
+        forget(&mut stage).await?;
         notes.extend(deploy::unbring(&mut stage).await?);
         notes.retain(|note| !note.is_empty());
         Ok(if notes.is_empty() { "nothing to take down".to_owned() } else { notes.join("; ") })
@@ -99,7 +106,9 @@ impl KubernetesTarget {
 
 /// Brings the canary up, with no users on it; before it what it may need and nobody else notices.
 pub async fn bring_up(stage: &mut Stage<'_>, release: &Release, rendered: &Rendered) -> Result<String, TargetError> {
+    stage.check_ways()?;
     stage.held.inventory.candidate = Some(release.tree.clone());
+    stage.held.inventory.tracks = stage.config.canary().map_or_else(Vec::new, |config| config.tracks.clone());
     deploy::claim(stage, &release.tree, rendered).await?;
     if let Some(note) = canary(stage)?.alone().await? {
         return Ok(note);
@@ -155,6 +164,17 @@ pub async fn take_down(stage: &Stage<'_>) -> Result<(), TargetError> {
     match stage.canary() {
         Some(canary) => canary.hand_back(None).await.map(drop),
         None => Ok(()),
+    }
+}
+
+/// The canary is gone, and so are the ways to it.
+async fn forget(stage: &mut Stage<'_>) -> Result<(), TargetError> {
+    match stage.held.inventory.tracks.is_empty() {
+        true => Ok(()),
+        false => {
+            stage.held.inventory.tracks.clear();
+            stage.held.keep().await
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use std::{
 
 use super::{
     apply::Way,
-    canary::{self, Canary},
+    canary::{self, Canary, Track},
     config::{Config, Seat},
-    inventory::{self, Held},
+    inventory::{self, Held, Inventory},
     manifest::Manifest,
     refusals::{with_hint, world},
     render::{self, Rendered},
@@ -95,7 +95,24 @@ impl<'a> Stage<'a> {
 
     /// The canaries of this environment, where it has some.
     pub fn canary(&self) -> Option<Canary<'_>> {
-        canary_of(&self.cluster, self.config, self.seat, self.site, self.held.fence)
+        let mut canary = canary_of(&self.cluster, self.config, self.seat, self.site, &self.held.inventory)?;
+        canary.held = Some(&self.held);
+        Some(canary)
+    }
+
+    /// Refuses to go on with a canary whose users would come by another way than they do: that one would be forgotten.
+    pub fn check_ways(&self) -> Result<(), TargetError> {
+        let (up, wanted) = (&self.held.inventory.tracks, self.config.canary().map_or(&[][..], |config| &config.tracks));
+        let same = |track: &Track| wanted.iter().any(|wanted| wanted.leads_like(track));
+        if up.is_empty() || (up.len() == wanted.len() && up.iter().all(same)) {
+            return Ok(());
+        }
+        let names: Vec<_> = up.iter().map(|track| track.deployment.as_str()).collect();
+        Err(world(format!(
+            "a canary of `{}` is up, and the pipeline's `canary` says something else than when it came up: put it back until \
+             the promotion is over; the way back goes by what it said then",
+            names.join("`, `")
+        )))
     }
 
     /// Tells those who watch.
@@ -120,16 +137,24 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// The canaries of one place, for acts under this number.
+/// The canaries of one place: those that are up, or else those of the pipeline.
 pub fn canary_of<'b>(
     cluster: &'b Cluster,
     config: &'b Config,
     seat: &'b Seat,
     site: &'b Site,
-    fence: u64,
+    inventory: &Inventory,
 ) -> Option<Canary<'b>> {
     let (namespace, rollout, progress) = (seat.namespace.as_str(), config.rollout(), &site.progress);
-    Some(Canary { cluster, config: config.canary()?, namespace, fence, rollout, progress })
+    let wanted = config.canary().map_or(&[][..], |config| &config.tracks);
+    // Users may be on what came up, however the pipeline was edited since; of the same way, the pipeline knows more.
+    let newest = |up: &Track| wanted.iter().find(|wanted| wanted.leads_like(up)).unwrap_or(up).clone();
+    let tracks: Vec<Track> = match inventory.tracks.as_slice() {
+        [] => wanted.to_vec(),
+        up => up.iter().map(newest).collect(),
+    };
+    let canary = Canary { cluster, tracks, namespace, fence: inventory.fence, held: None, rollout, progress };
+    (!canary.tracks.is_empty()).then_some(canary)
 }
 
 /// Refuses any cluster but the one that is meant.

@@ -103,9 +103,15 @@ impl Stand<'_> {
         if replicas_of(&stable) < needed {
             self.hand.scale(&self.stable_id(), needed).await?;
         }
-        let which = (self.namespace(), self.pair.stable.as_str(), Whose::NotOf(&self.name));
         let within = CAPACITY_WITHIN.min(self.within());
-        let waited = ready::wait_endpoints(&self.hand, which, needed, within, self.progress).await;
+        let waited = match self.is_narrowed().await? {
+            // The Service takes in no stable pod at this moment.
+            true => self.wait_stable_pods(needed, within).await,
+            false => {
+                let which = (self.namespace(), self.pair.stable.as_str(), Whose::NotOf(&self.name));
+                ready::wait_endpoints(&self.hand, which, needed, within, self.progress).await
+            }
+        };
         match (waited, self.stable_ready().await?) {
             (Ok(()), _) => Ok(Some(format!("{} was brought to {needed} pods first", self.stable_id()))),
             (Err(_), 0) => Err(wrong(format!(

@@ -208,6 +208,12 @@ impl Track {
         }
     }
 
+    /// Whether users come to both canaries by the same way, whatever else is said of them.
+    pub fn leads_like(&self, other: &Track) -> bool {
+        let way = |track: &Track| Track { verify: None, drain: default_drain(), ..track.clone() };
+        way(self) == way(other)
+    }
+
     /// Whether the canary's pods are in the stable Service from their start, told apart by a subset.
     pub fn shares_service(&self) -> bool {
         match &self.router {

@@ -3,13 +3,14 @@
 //! Pods come up outside of the Service and are let in when they are ready, so that a share never rests on a pod that
 //! starts; a pod that is replaced comes up outside again. For all users the Service's selector takes in the canary only.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
     Stand, id,
     labels::{self, Labels},
+    missing,
     names::{CANARY, TREE},
     ready::{self, Whose},
     replicas_of,
@@ -98,6 +99,19 @@ impl Stand<'_> {
         let pods = self.hand.list(&self.pod_kind(), &text(&selector)).await?;
         let ours = |pod: &&Value| pod["metadata"]["labels"][CANARY].is_null();
         Ok(pods.iter().filter(ours).filter(|pod| ready::pod_is_ready(pod)).count())
+    }
+
+    /// Waits until so many of them are ready.
+    pub async fn wait_stable_pods(&self, at_least: u32, within: Duration) -> Result<(), TargetError> {
+        let id = self.stable_id();
+        let stable = self.stable().await?.ok_or_else(|| missing(&id, "there is nothing to go back to"))?;
+        let selector = labels::read(&stable["spec"]["selector"]["matchLabels"]);
+        let ours = |pod: &&Value| pod["metadata"]["labels"][CANARY].is_null() && ready::pod_is_ready(pod);
+        ready::wait(&self.hand, &self.pod_kind(), &text(&selector), within, self.progress, |known| {
+            let ready = u32::try_from(known.values().filter(ours).count()).unwrap_or(u32::MAX);
+            (ready < at_least).then(|| format!("{id}: {ready} of {at_least} pods are ready"))
+        })
+        .await
     }
 
     /// The canary's pods that are ready; of one release, where it is named.

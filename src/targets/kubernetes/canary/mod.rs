@@ -25,6 +25,7 @@ pub use self::{
     shape::hold_replicas,
 };
 use super::{
+    inventory::Held,
     manifest::Manifest,
     rollout,
     traffic::{
@@ -45,10 +46,12 @@ const LEFT_MIN: Duration = Duration::from_secs(1);
 /// The canaries of an environment, for one act under one lease.
 pub struct Canary<'a> {
     pub cluster: &'a Cluster,
-    pub config: &'a Config,
+    pub tracks: Vec<Track>,
     /// Where tracks are that name no namespace.
     pub namespace: &'a str,
     pub fence: u64,
+    /// The inventory of the act; `None` for who only looks.
+    pub held: Option<&'a Held>,
     /// How pods are watched until they are ready.
     pub rollout: &'a rollout::Config,
     pub progress: &'a Progress,
@@ -226,7 +229,7 @@ impl Canary<'_> {
 
     /// A hand that only reads.
     fn hand(&self) -> Hand<'_> {
-        Hand { cluster: self.cluster, fence: self.fence, owner: String::new() }
+        Hand { cluster: self.cluster, fence: self.fence, owner: String::new(), held: None }
     }
 
     fn stands(&self) -> Vec<Stand<'_>> {
@@ -235,14 +238,19 @@ impl Canary<'_> {
         let stand = |track| Stand {
             until,
             pair: Track::pair(track, self.namespace),
-            hand: Hand { cluster: self.cluster, fence: self.fence, owner: names::beside(&track.deployment) },
+            hand: Hand {
+                cluster: self.cluster,
+                fence: self.fence,
+                owner: names::beside(&track.deployment),
+                held: self.held,
+            },
             home: self.namespace,
             name: names::beside(&track.deployment),
             track,
             rollout: self.rollout,
             progress: self.progress,
         };
-        self.config.tracks.iter().map(stand).collect()
+        self.tracks.iter().map(stand).collect()
     }
 }
 

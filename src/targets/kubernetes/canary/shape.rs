@@ -48,7 +48,7 @@ impl Stand<'_> {
 
 /// Leaves the number of pods to autoscalers: a workload that one of them counts gets the number that it has.
 pub async fn hold_replicas(cluster: &Cluster, namespace: &str, manifests: &mut [Manifest]) -> Result<(), TargetError> {
-    let hand = Hand { cluster, fence: 0, owner: String::new() };
+    let hand = Hand { cluster, fence: 0, owner: String::new(), held: None };
     let places: std::collections::BTreeSet<String> = manifests
         .iter()
         .filter(|manifest| !manifest.object["spec"]["replicas"].is_null())

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     clients::kube::{Cluster, KubeError, ObjectId},
-    targets::TargetError,
+    targets::{TargetError, kubernetes::inventory::Held},
 };
 
 /// The name under which we write fields.
@@ -28,6 +28,8 @@ pub struct Hand<'a> {
     pub fence: u64,
     /// The canary's Deployment: what this hand makes carries its name, and it deletes nothing else.
     pub owner: String,
+    /// The inventory, whose number is asked for before each write; `None` for who only reads.
+    pub held: Option<&'a Held>,
 }
 
 impl Hand<'_> {
@@ -60,6 +62,7 @@ impl Hand<'_> {
     pub async fn apply(&self, mut object: Value) -> Result<Value, TargetError> {
         let id = ObjectId::of(&object).ok_or_else(|| wrong("an object of the canary has no name"))?;
         self.check_free(&id).await?;
+        self.check_held().await?;
         mark(&mut object, FENCE, &self.fence.to_string());
         label(&mut object, CANARY, &self.owner);
         let failed = |error: KubeError| refused(&format!("cannot write {id}"), error.of(&object));
@@ -72,6 +75,8 @@ impl Hand<'_> {
     /// Writes what differs between the two, if the object is still as it was read; says whether it was.
     pub async fn exchange(&self, id: &ObjectId, old: &Value, new: &Value) -> Result<bool, TargetError> {
         let Some(mut patch) = difference(old, new) else { return Ok(true) };
+        // After the object was read: whoever raised the number since then has changed the object, or will see this write.
+        self.check_held().await?;
         patch["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
         let api = self.api(id).await?;
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
@@ -99,6 +104,7 @@ impl Hand<'_> {
 
     /// Writes a few fields of an object, whatever else is on it.
     pub async fn merge(&self, id: &ObjectId, patch: &Value) -> Result<(), TargetError> {
+        self.check_held().await?;
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let done = self.api(id).await?.patch(&id.name, &params, &Patch::Merge(patch)).await;
         done.map(drop).map_err(|error| world(&format!("cannot write {id}"), error.into()))
@@ -106,6 +112,7 @@ impl Hand<'_> {
 
     /// Sets how many pods a workload has, as an autoscaler does.
     pub async fn scale(&self, id: &ObjectId, replicas: u32) -> Result<(), TargetError> {
+        self.check_held().await?;
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let patch = json!({ "spec": { "replicas": replicas } });
         let done = self.api(id).await?.patch_scale(&id.name, &params, &Patch::Merge(&patch)).await;
@@ -150,6 +157,15 @@ impl Hand<'_> {
                 self.owner
             ))),
             Some(live) => self.check_fence(&live),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to write once a newer lease acts here, also where nothing of its is on the object: its way back may have taken
+    /// away everything that carried its number.
+    async fn check_held(&self) -> Result<(), TargetError> {
+        match self.held {
+            Some(held) => self.check_number(Some(held.fence_there().await?)),
             None => Ok(()),
         }
     }

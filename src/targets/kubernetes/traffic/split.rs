@@ -125,7 +125,11 @@ pub fn write(form: &Form, route: &mut Value, share: Share) -> Result<Vec<Weighed
     let mut root = open(form, route)?;
     let mut after = Vec::new();
     for weighed in before {
-        let ours = ours(form, &weighed)?;
+        let ours = match ours(form, &weighed) {
+            // Somebody leads all users elsewhere: nobody is on the canary, and none is to be.
+            Err(Fault::Weightless { .. }) if share == Share::NONE => 0,
+            ours => ours?,
+        };
         let canary = (ours * u64::from(share.hundredths())).div_ceil(10_000);
         let new = Weighed { canary, stable: ours - canary, ..weighed };
         fine_enough(&new, share)?;
@@ -144,7 +148,7 @@ pub fn write(form: &Form, route: &mut Value, share: Share) -> Result<Vec<Weighed
 
 /// Takes the canary out: its own entries are removed, and the stable one gets the weight that it had before.
 pub fn clear(form: &Form, route: &mut Value, before: &Map<String, Value>) -> Result<(), Fault> {
-    write(form, route, Share::NONE)?;
+    let there = write(form, route, Share::NONE)?;
     let mut root = open(form, route)?;
     if let Places::Lists(lists) = &form.places {
         for at in lists.found(&root)? {
@@ -153,6 +157,10 @@ pub fn clear(form: &Form, route: &mut Value, before: &Map<String, Value>) -> Res
             let has_stable = entries.iter().any(|entry| lists.is_stable(entry));
             if lists.owned && has_stable {
                 entries.retain(|entry| !lists.is_canary(entry));
+            }
+            // Where somebody leads all users elsewhere, they stay there.
+            if there.iter().any(|weighed| weighed.at == at && weighed.stable == 0) {
+                continue;
             }
             let before = before.get(&at.to_string());
             if before.and_then(Value::as_str) == Some(EVEN) {

@@ -115,6 +115,20 @@ fn a_class_is_asked_for_mirrors_and_believed_when_it_tells_its_features() {
 }
 
 #[test]
+fn users_that_somebody_leads_elsewhere_stay_there_and_the_canary_goes() {
+    let router = router("gateway: { routes: [web] }");
+    let backends = |all: Value| json!({"kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": {"rules": [{"backendRefs": all}]}});
+    let route = backends(json!([{"name": "web", "port": 80}]));
+    let mut half = steered(&router, &pair(), &route, share("50%"), &Extras::default(), 1).expect("it is written");
+    let entries = half["spec"]["rules"][0]["backendRefs"].as_array_mut().expect("entries");
+    entries.iter_mut().for_each(|entry| entry["weight"] = 0.into());
+    entries.push(json!({"name": "maintenance", "port": 80, "weight": 1}));
+    assert_eq!(super::super::share_for_sure(&router, &pair(), &half), Ok(share("0%")));
+    let elsewhere = json!([{"name": "web", "port": 80, "weight": 0}, {"name": "maintenance", "port": 80, "weight": 1}]);
+    assert_eq!(super::super::cleared_for_sure(&router, &pair(), &half), Ok(backends(elsewhere)));
+}
+
+#[test]
 fn a_mirror_without_its_fraction_copies_everything() {
     let Router::Gateway(gateway) = router("gateway: { routes: [web] }") else { panic!("another router") };
     let (router, route) = kinds().remove(0);
