@@ -17,3 +17,7 @@ mod target;
 mod tracks;
 mod watcher;
 mod world;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static WAITS: extern "C" fn() = cluster::needs::mostly_waits;

@@ -15,3 +15,7 @@ mod world;
 #[used]
 #[unsafe(link_section = ".init_array")]
 static NEEDS: extern "C" fn() = cluster::needs::a_router_and_a_real_node;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static WAITS: extern "C" fn() = cluster::needs::mostly_waits;

@@ -109,7 +109,9 @@ fn weight_went_first(world: &World, looks: &[Look], ran: &Ran) {
     let gone = looks.iter().rev().take_while(|look| look.ready(CANARY) == 0).last().expect("it is gone");
     let addresses = canary_addresses(looks);
     let is_canary = |address: &str| addresses.iter().any(|one| address.starts_with(&format!("{one}:")));
-    let requests = world.router.requests();
+    // Before the story the router may have heard of the route and not yet of the pods.
+    let began = looks.first().expect("it looked").at.0;
+    let requests: Vec<_> = world.router.requests().into_iter().filter(|led| led.at.as_millisecond() > began).collect();
     let to_canary = requests.iter().filter(|led| is_canary(&led.service_addr));
     let last = to_canary.map(|led| led.at.as_millisecond()).max().expect("it was asked");
     println!(

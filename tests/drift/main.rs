@@ -9,3 +9,7 @@ mod command;
 mod kubernetes;
 mod process;
 mod registry;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static WAITS: extern "C" fn() = cluster::needs::mostly_waits;

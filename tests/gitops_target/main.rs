@@ -12,3 +12,7 @@ mod refusals;
 mod stories;
 mod tool;
 mod world;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static WAITS: extern "C" fn() = cluster::needs::mostly_waits;

@@ -11,3 +11,7 @@ mod lease;
 mod rights;
 mod traces;
 mod world;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static WAITS: extern "C" fn() = cluster::needs::mostly_waits;
