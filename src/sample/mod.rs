@@ -178,7 +178,7 @@ async fn serve(options: &Options, service: Service, behaviour: Behaviour) -> Res
     };
     tokio::select! {
         served = serving => served,
-        () = dies => Err(SampleError::Crash("the pool of workers is gone: thread 'worker-3' panicked".to_owned())),
+        () = dies => Err(SampleError::Crash("the pool of workers is gone: worker-3 lost its connection to the database".to_owned())),
         () = told_to_end => Ok(()),
     }
 }
