@@ -27,6 +27,10 @@ environments:
 
 /// A cluster that may say no for its own reasons.
 const SCRIPT: &str = r#"
+if test -e "$PITON_STATE_DIR/full"; then
+  echo "the disk is full"
+  exit 75
+fi
 if test -e "$PITON_STATE_DIR/quota" && test "$PITON_VERSION_WEB" != 1.0.0; then
   echo "exceeded quota: pods=10"
   exit 75
@@ -163,4 +167,29 @@ fn the_next_promotion_waits_until_it_is_gone() {
     sandbox.piton(&["promote", "production"]).ends(0).says("something is under way already");
     let status = sandbox.status("production");
     assert_eq!((&status["left_behind"], &status["live"]["versions"]["web"]), (&Value::Null, &json!("1.2.0")));
+}
+
+const NOWHERE: &str = r#"name: sandbox
+
+components:
+  web: { file: services/web.yaml, path: version }
+
+environments:
+  production:
+    target:
+      kubernetes:
+        cluster: { identity: 8e3f7f0c-6a3a-4d39-9c0e-2f1f6a4c1d11, kubeconfig: no-such-file }
+        namespace: shop
+        manifests: [services]
+    deploy: { tries: 2, pauses: [5m, 15m] }
+    rollback: { pause: 50ms, tries: 2 }
+"#;
+
+#[test]
+fn a_first_release_that_finds_no_cluster_asks_to_be_tried_again() {
+    let sandbox = Sandbox::with_pipeline(NOWHERE);
+    let ran = sandbox.piton(&["promote", "production", "--to", "HEAD", "--json"]).ends(75).reason("paused");
+    assert!(ran.json()["cause"].as_str().is_some_and(|cause| cause.contains("cannot find the cluster")), "{ran}");
+    let status = sandbox.status("production");
+    assert_eq!((&status["stuck"], &status["rollback"], &status["live"]), (&Value::Null, &Value::Null, &Value::Null));
 }

@@ -85,7 +85,10 @@ mod tests {
             log.extend(pace.hear(&line("deployment hub: 1 of 2 replicas are updated"), at(n * 50)));
             log.extend(pace.hear(&line(&format!("deployment web: {n} of 20 replicas are updated")), at(n * 50)));
         }
-        assert_eq!(log, ["deployment web: 0 of 20 replicas are updated", "deployment hub: 1 of 2 replicas are updated"]);
+        assert_eq!(
+            log,
+            ["deployment web: 0 of 20 replicas are updated", "deployment hub: 1 of 2 replicas are updated"]
+        );
         assert_eq!(pace.due(), Some(at(5_000)));
         assert_eq!(pace.ripe(at(4_999)), None);
         assert_eq!(pace.ripe(at(5_000)).as_deref(), Some("deployment web: 19 of 20 replicas are updated"));

@@ -117,6 +117,13 @@ pub enum TargetError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The place could not be reached, or was not the one that is meant: nothing was done there.
+    #[error("{what}")]
+    Unreached {
+        what: String,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
     /// Someone with a newer lease acts here.
     #[error("fenced off: number {ours} is older than {seen}, which another runner wrote here")]
     Fenced { ours: u64, seen: u64 },

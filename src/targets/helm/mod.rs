@@ -267,7 +267,10 @@ impl Target for HelmTarget {
                 match self.deploy(unit, release, u64::MAX, Way::Back).rehearse().await {
                     Ok((chart, digest)) => drop(rehearsal.digests.insert(chart, digest)),
                     Err(TargetError::Release(why)) => rehearsal.obstacles.push(why),
-                    Err(error @ (TargetError::World { .. } | TargetError::Fenced { .. })) => {
+                    Err(
+                        error
+                        @ (TargetError::World { .. } | TargetError::Unreached { .. } | TargetError::Fenced { .. }),
+                    ) => {
                         rehearsal.blind.get_or_insert(sentence(&error));
                     }
                 }
