@@ -169,6 +169,19 @@ fn the_next_promotion_waits_until_it_is_gone() {
     assert_eq!((&status["left_behind"], &status["live"]["versions"]["web"]), (&Value::Null, &json!("1.2.0")));
 }
 
+#[test]
+fn who_is_stuck_hears_why_it_was_to_go_back() {
+    let sandbox = sandbox();
+    let full = sandbox.state_dir().join("production/full");
+    fs::write(&full, "").expect("room on the disk");
+    sandbox.bump("web", "1.1.0");
+    let why = "because of this: moving users failed, and not through the release";
+    sandbox.piton(&["promote", "production"]).ends(5).says(why).says("the disk is full");
+    let cause = &sandbox.status("production")["stuck"]["cause"]["shift_failed"];
+    assert!(cause["why"].as_str().is_some_and(|why| why.contains("the disk is full")), "{cause}");
+    sandbox.piton(&["status", "production"]).ends(0).says("stuck since").says(why);
+}
+
 const NOWHERE: &str = r#"name: sandbox
 
 components:
