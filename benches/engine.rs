@@ -64,6 +64,7 @@ fn plan(from: u64, to: u64) -> Arc<Plan> {
         watch: WatchSpec::default(),
         subject: "bump".to_owned(),
         author: None,
+        renderer: None,
         completes_source: true,
     })
 }
@@ -74,10 +75,10 @@ fn answer(effect: Effect, now: Stamp) -> What {
             let reading = Reading { gate, at: now, took: Span(5), saw: Saw::Good("200".to_owned()) };
             What::Read { attempt, reading }
         }
-        Effect::Apply { attempt, .. } => What::Applied { attempt, note: String::new() },
-        Effect::Shift { attempt, to, .. } => What::Shifted { attempt, to, note: String::new() },
-        Effect::Retreat { attempt, .. } => What::Retreated { attempt, note: String::new() },
-        Effect::Settle { attempt, .. } => What::Settled { attempt, note: String::new() },
+        Effect::Apply { attempt, .. } => What::Applied { attempt, note: String::new(), renderer: None },
+        Effect::Shift { attempt, to, .. } => What::Shifted { attempt, to, note: String::new(), renderer: None },
+        Effect::Retreat { attempt, .. } => What::Retreated { attempt, note: String::new(), renderer: None },
+        Effect::Settle { attempt, .. } => What::Settled { attempt, note: String::new(), renderer: None },
         Effect::Tell { notice } => What::Told { notice: notice.id },
         Effect::LookForDrift { .. } | Effect::Rehearse { .. } => unreachable!("nothing stands guard here"),
     }

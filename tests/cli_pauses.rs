@@ -189,20 +189,25 @@ components:
 
 environments:
   production:
-    target:
-      kubernetes:
-        cluster: { identity: 8e3f7f0c-6a3a-4d39-9c0e-2f1f6a4c1d11, kubeconfig: no-such-file }
-        namespace: shop
-        manifests: [services]
+    target: TARGET
     deploy: { tries: 2, pauses: [5m, 15m] }
     rollback: { pause: 50ms, tries: 2 }
 "#;
 
 #[test]
 fn a_first_release_that_finds_no_cluster_asks_to_be_tried_again() {
-    let sandbox = Sandbox::with_pipeline(NOWHERE);
-    let ran = sandbox.piton(&["promote", "production", "--to", "HEAD", "--json"]).ends(75).reason("paused");
-    assert!(ran.json()["cause"].as_str().is_some_and(|cause| cause.contains("cannot find the cluster")), "{ran}");
-    let status = sandbox.status("production");
-    assert_eq!((&status["stuck"], &status["rollback"], &status["live"]), (&Value::Null, &Value::Null, &Value::Null));
+    let cluster = json!({ "identity": "8e3f7f0c-6a3a-4d39-9c0e-2f1f6a4c1d11", "kubeconfig": "no-such-file" });
+    let followed = json!({ "name": "web", "namespace": "apps" });
+    for target in [
+        json!({ "kubernetes": { "cluster": cluster, "namespace": "shop", "manifests": ["services"] } }),
+        json!({ "helm": { "cluster": cluster, "namespace": "shop", "release": "web", "chart": "services" } }),
+        json!({ "gitops": { "cluster": cluster, "branch": "deploy/production", "application": followed } }),
+    ] {
+        let sandbox = Sandbox::with_pipeline(&NOWHERE.replace("TARGET", &target.to_string()));
+        let ran = sandbox.piton(&["promote", "production", "--to", "HEAD", "--json"]).ends(75).reason("paused");
+        assert!(ran.json()["cause"].as_str().is_some_and(|cause| cause.contains("cannot find the cluster")), "{ran}");
+        let status = sandbox.status("production");
+        let (stuck, rollback, live) = (&status["stuck"], &status["rollback"], &status["live"]);
+        assert_eq!((stuck, rollback, live), (&Value::Null, &Value::Null, &Value::Null), "{target}");
+    }
 }

@@ -1,6 +1,10 @@
 //! What a controller takes while many promotions are in flight, and while nothing happens.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, stream};
 use kube::{
@@ -13,21 +17,25 @@ use serde_json::{Value, json};
 
 use crate::{
     tools::{Answer, image, until},
-    usage,
+    usage::{self, Requests},
 };
 
-/// How long a controller is looked at in each state.
+/// How long a controller is looked at in the middle of its promotions.
 const SAMPLE: Duration = Duration::from_secs(60);
 /// Requests of ours at once, when the workloads are made.
 const AT_ONCE: usize = 24;
 /// Making thousands of workloads takes longer than any story.
 const LONGEST: Duration = Duration::from_secs(1800);
+/// After the last change that was waited for: what is written and watched because of it comes to rest.
+const CALM: Duration = Duration::from_secs(20);
 
 /// One controller with so many workloads.
 #[derive(Debug, Clone, Serialize)]
 pub struct Load {
     pub tool: &'static str,
     pub promotions: usize,
+    /// From the start of the program until it says that it is ready.
+    pub ready_in: Option<f64>,
     /// From the change of all workloads until all of them are in the middle of it.
     pub reached_in: f64,
     pub idle: Sample,
@@ -37,9 +45,93 @@ pub struct Load {
 #[derive(Debug, Clone, Serialize)]
 pub struct Sample {
     pub seconds: f64,
-    /// Of one core.
+    /// Of one core, with the programs that it runs.
     pub cpu_percent: f64,
+    /// Of this, the programs that it runs.
+    pub children_percent: f64,
     pub resident_mib: f64,
+    pub threads: u64,
+    /// Requests to the API server, by its audit log.
+    pub requests_per_second: f64,
+    /// Of the git host.
+    pub pushes_per_second: f64,
+    pub looks_per_second: f64,
+}
+
+/// What a controller has asked of its git host so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    pub pushes: u64,
+    pub looks: u64,
+}
+
+/// Looks at a controller.
+pub struct Probe {
+    pub requests: Requests,
+    /// What the controller calls itself before the API server.
+    pub agents: &'static [&'static str],
+    /// How long it is looked at while it rests.
+    pub idle: Duration,
+}
+
+impl Probe {
+    pub async fn idle(&self, pid: u32, look: &(dyn Fn() -> Seen + Sync)) -> Answer<Sample> {
+        self.sample(pid, self.idle, look).await
+    }
+
+    pub async fn in_flight(&self, pid: u32, look: &(dyn Fn() -> Seen + Sync)) -> Answer<Sample> {
+        self.sample(pid, SAMPLE, look).await
+    }
+
+    /// What the process takes over this time.
+    async fn sample(&self, pid: u32, time: Duration, look: &(dyn Fn() -> Seen + Sync)) -> Answer<Sample> {
+        tokio::time::sleep(CALM).await;
+        let gone = || "the controller has ended".to_owned();
+        let (mark, seen_before) = (self.requests.mark(), look());
+        let before = usage::of(pid).ok_or_else(gone)?;
+        tokio::time::sleep(time).await;
+        let after = usage::of(pid).ok_or_else(gone)?;
+        let seen = look();
+        let seconds = after.at.duration_since(before.at).as_secs_f64();
+        let percent = |took: Duration| took.as_secs_f64() / seconds * 100.0;
+        let children = after.children_cpu.saturating_sub(before.children_cpu);
+        let requests = usage::own(&self.requests.since(mark), self.agents);
+        Ok(Sample {
+            seconds,
+            cpu_percent: percent(after.cpu.saturating_sub(before.cpu) + children),
+            children_percent: percent(children),
+            resident_mib: after.resident_bytes as f64 / 1024.0 / 1024.0,
+            threads: after.threads,
+            requests_per_second: requests as f64 / seconds,
+            pushes_per_second: seen.pushes.saturating_sub(seen_before.pushes) as f64 / seconds,
+            looks_per_second: seen.looks.saturating_sub(seen_before.looks) as f64 / seconds,
+        })
+    }
+}
+
+/// One plain HTTP question; the status and the body.
+pub fn ask(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Ok((status, answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned()))
+}
+
+/// The sum of a metric over its series with this label.
+pub fn metric(address: &str, name: &str, label: &str) -> f64 {
+    let page = ask(address, "/metrics").map(|answer| answer.1).unwrap_or_default();
+    let ours = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// From the start of a controller until it answers there.
+pub async fn ready_in(began: Instant, address: &str, path: &str) -> Answer<f64> {
+    let answers = || async { Ok(ask(address, path).is_ok_and(|answer| answer.0 == 200).then_some(())) };
+    until("the controller to be ready", LONGEST, Duration::from_millis(20), answers).await?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// A kind of workload that a controller leads through a promotion.
@@ -57,7 +149,13 @@ pub struct Workloads {
 }
 
 /// Makes the workloads, looks at the controller while they rest, changes them all, and looks again.
-pub async fn measure(tool: &'static str, workloads: &Workloads, promotions: usize, pid: u32) -> Answer<Load> {
+pub async fn measure(
+    tool: &'static str,
+    workloads: &Workloads,
+    promotions: usize,
+    (pid, ready_in): (u32, f64),
+    probe: &Probe,
+) -> Answer<Load> {
     let names: Vec<String> = (0..promotions).map(|number| format!("web-{number}")).collect();
     let make = |name: &String| {
         let objects = (workloads.objects)(name);
@@ -70,7 +168,7 @@ pub async fn measure(tool: &'static str, workloads: &Workloads, promotions: usiz
     };
     all(stream::iter(&names).map(make).buffer_unordered(AT_ONCE)).await?;
     workloads.until_all(promotions, "rest", workloads.rests).await?;
-    let idle = sample(pid).await?;
+    let idle = probe.idle(pid, &Seen::default).await?;
     let began = Instant::now();
     let change = |name: &String| {
         let (kind, patch) = (workloads.change)(name);
@@ -84,8 +182,8 @@ pub async fn measure(tool: &'static str, workloads: &Workloads, promotions: usiz
     all(stream::iter(&names).map(change).buffer_unordered(AT_ONCE)).await?;
     workloads.until_all(promotions, "are in the middle", workloads.moves).await?;
     let reached_in = began.elapsed().as_secs_f64();
-    let in_flight = sample(pid).await?;
-    Ok(Load { tool, promotions, reached_in, idle, in_flight })
+    let in_flight = probe.in_flight(pid, &Seen::default).await?;
+    Ok(Load { tool, promotions, ready_in: Some(ready_in), reached_in, idle, in_flight })
 }
 
 async fn all(results: impl futures_util::Stream<Item = Answer<()>>) -> Answer<()> {
@@ -122,17 +220,6 @@ impl Workloads {
         })
         .await
     }
-}
-
-/// What the process takes over the next minute.
-async fn sample(pid: u32) -> Answer<Sample> {
-    let gone = || "the controller has ended".to_owned();
-    let before = usage::of(pid).ok_or_else(gone)?;
-    tokio::time::sleep(SAMPLE).await;
-    let after = usage::of(pid).ok_or_else(gone)?;
-    let seconds = after.at.duration_since(before.at).as_secs_f64();
-    let cpu_percent = (after.cpu - before.cpu).as_secs_f64() / seconds * 100.0;
-    Ok(Sample { seconds, cpu_percent, resident_mib: after.resident_bytes as f64 / 1024.0 / 1024.0 })
 }
 
 /// Rollouts that stop in the middle until somebody says go on.

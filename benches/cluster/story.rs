@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     pods::Onlooker,
     tools::{Answer, Ending, LONGEST, REPLICAS, Site, Tool},
-    usage::Requests,
+    usage::{self, Requests},
 };
 
 /// What a change to one kind of version came to, in seconds from the change.
@@ -33,8 +33,10 @@ pub struct Measured {
     /// From the start of the tool to the first version that serves.
     pub started: f64,
     pub changes: Vec<Change>,
-    /// From the command to every pod back, and to the tool's word.
-    pub back: Option<[f64; 2]>,
+    /// From the command to every pod back, and to the tool's word; each time that it was tried.
+    pub backs: Vec<[f64; 2]>,
+    /// From the start of the tool's program to its end or readiness, with nothing to do.
+    pub startup: Option<f64>,
     /// Requests of one good change, by program.
     pub requests: BTreeMap<String, usize>,
     /// Of those, the tool's own.
@@ -47,7 +49,6 @@ pub const BAD: [(&str, &str); 3] =
     [("crash loop", "2.0.0-crash"), ("image-pull failure", "2.0.0-pull"), ("never ready", "2.0.0-never")];
 const FIRST: &str = "1.0.0";
 const SECOND: &str = "1.1.0";
-const THIRD: &str = "1.2.0";
 
 /// Goes through the story as far as it goes.
 pub async fn of(tool: &mut dyn Tool, site: &Site, requests: &Requests) -> Measured {
@@ -55,7 +56,8 @@ pub async fn of(tool: &mut dyn Tool, site: &Site, requests: &Requests) -> Measur
         tool: tool.name(),
         started: 0.0,
         changes: Vec::new(),
-        back: None,
+        backs: Vec::new(),
+        startup: None,
         requests: BTreeMap::new(),
         own_requests: 0,
         failed: None,
@@ -72,25 +74,29 @@ async fn tell(tool: &mut dyn Tool, site: &Site, requests: &Requests, measured: &
     measured.started = began.elapsed().as_secs_f64();
     onlooker.until(LONGEST, |pods| pods.only(FIRST, REPLICAS)).await?;
 
+    measured.startup = tool.startup().await?;
+
+    for time in 0..tool.times() {
+        let tag = format!("1.0.{}", time + 1);
+        measured.changes.push(good(tool, &onlooker, &tag).await?);
+        let began = Instant::now();
+        let (told, settled) = tokio::try_join!(
+            async { tool.back(&tag, FIRST).await.map(|()| Instant::now()) },
+            onlooker.until(LONGEST, |pods| pods.back(FIRST, &tag, REPLICAS)),
+        )?;
+        measured.backs.push([seconds(began, settled), seconds(began, told)]);
+    }
+
     let mark = requests.mark();
     measured.changes.push(good(tool, &onlooker, SECOND).await?);
     measured.requests = requests.since(mark);
-    let own = |agent: &&String| tool.agents().iter().any(|own| agent.starts_with(own));
-    measured.own_requests = measured.requests.keys().filter(own).map(|agent| measured.requests[agent]).sum();
+    measured.own_requests = usage::own(&measured.requests, tool.agents());
 
     for (what, tag) in BAD {
         measured.changes.push(bad(tool, &onlooker, what, tag, SECOND).await?);
         tool.mend(SECOND).await?;
         onlooker.until(LONGEST, |pods| pods.back(SECOND, tag, REPLICAS)).await?;
     }
-
-    good(tool, &onlooker, THIRD).await?;
-    let began = Instant::now();
-    let (told, settled) = tokio::try_join!(
-        async { tool.back(THIRD, SECOND).await.map(|()| Instant::now()) },
-        onlooker.until(LONGEST, |pods| pods.back(SECOND, THIRD, REPLICAS)),
-    )?;
-    measured.back = Some([seconds(began, settled), seconds(began, told)]);
     Ok(())
 }
 

@@ -14,22 +14,27 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     pub cpu: Duration,
+    /// Of the programs that it ran and that have ended.
+    pub children_cpu: Duration,
+    pub threads: u64,
     pub resident_bytes: u64,
     pub at: Instant,
 }
 
-/// Of a process and all that it has started.
+/// Of a process.
 pub fn of(pid: u32) -> Option<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+    let ticks = |at: [usize; 2]| at.iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum::<u64>();
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = resident.split_whitespace().next()?.parse().ok()?;
-    let cpu = Duration::from_millis(ticks * 1000 / per_second as u64);
-    Some(Usage { cpu, resident_bytes: kib * 1024, at: Instant::now() })
+    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()?;
+    let time = |ticks: u64| Duration::from_millis(ticks * 1000 / per_second as u64);
+    let (cpu, children_cpu) = (time(ticks([11, 12])), time(ticks([13, 14])));
+    Some(Usage { cpu, children_cpu, threads, resident_bytes: kib * 1024, at: Instant::now() })
 }
 
 /// The API server's own record of requests.
@@ -43,6 +48,12 @@ kind: Policy
 omitStages: [ResponseStarted, ResponseComplete, Panic]
 rules: [{ level: Metadata }]
 ";
+
+/// The requests of a tool by the names under which it speaks.
+pub fn own(requests: &BTreeMap<String, usize>, agents: &[&str]) -> usize {
+    let own = |agent: &&String| agents.iter().any(|own| agent.starts_with(own));
+    requests.keys().filter(own).map(|agent| requests[agent]).sum()
+}
 
 impl Requests {
     pub fn in_log(log: &Path) -> Requests {

@@ -43,7 +43,7 @@ pub async fn run(
         });
         Ok(std::iter::once(What::DriftEnded { how }).chain(again).collect())
     };
-    let (state, _) = desk.append(&environment.name, make).await?;
+    let state = desk.append(&environment.name, make).await?.state;
     if state.attempt.as_ref().is_some_and(|attempt| attempt.aborted.is_some()) {
         desk.carry_on(environment, Goal::Ended { wait_for_people: false }, Seizure::Nobody).await?;
     }

@@ -15,11 +15,11 @@ use crate::{
     clients::clock::{Clock, SystemClock},
     commands::Common,
     engine::{Holder, State},
-    ledger::{Appended, Freshness, GitLedger, Ledger, LedgerError, Opened, Repository},
+    ledger::{Freshness, GitLedger, Ledger, LedgerError, Opened, Repository},
     model::{Actor, EnvironmentName, Event, Span, Stamp, What},
     pipeline::{self, Environment, Pipeline},
     planner::Planned,
-    rack::{self, AllKinds, Files, Outside},
+    rack::{self, AllKinds, Files, Outside, Upto},
     runner::{self, Goal, Outcome, PollPace, Runner, Seizure},
     targets::{Owner, Progress, Site},
 };
@@ -90,46 +90,47 @@ impl Desk {
     }
 
     /// Appends what the function makes of the state; a lost race asks it again.
-    pub async fn append<F>(&self, environment: &EnvironmentName, make: F) -> Result<(State, Appended), Failure>
+    pub async fn append<F>(&self, environment: &EnvironmentName, make: F) -> Result<Opened, Failure>
     where
         F: FnMut(&State) -> Result<Vec<What>, Failure>,
     {
-        self.append_in(&self.ledger, environment, make).await
+        let opened = self.read(environment).await?;
+        self.append_in(&self.ledger, environment, opened, make).await
     }
 
-    /// The same for the way back.
-    pub async fn append_anyway<F>(&self, environment: &EnvironmentName, make: F) -> Result<(State, Appended), Failure>
+    /// The same for the way back, after what was read.
+    pub async fn append_anyway<F>(
+        &self,
+        environment: &EnvironmentName,
+        opened: Opened,
+        make: F,
+    ) -> Result<Opened, Failure>
     where
         F: FnMut(&State) -> Result<Vec<What>, Failure>,
     {
-        self.append_in(&Anyway(&self.ledger), environment, make).await
+        self.append_in(&Anyway(&self.ledger), environment, opened, make).await
     }
 
     async fn append_in<F>(
         &self,
         ledger: &dyn Ledger,
         environment: &EnvironmentName,
+        mut opened: Opened,
         mut make: F,
-    ) -> Result<(State, Appended), Failure>
+    ) -> Result<Opened, Failure>
     where
         F: FnMut(&State) -> Result<Vec<What>, Failure>,
     {
         for _ in 0..RACES_MAX {
-            let opened = self.read_in(ledger, environment).await?;
             let what = make(&opened.state)?;
-            if let (true, Some(commit)) = (what.is_empty(), &opened.head) {
-                return Ok((opened.state, Appended { commit: commit.clone(), pushed: true }));
+            if what.is_empty() && opened.head.is_some() {
+                return Ok(opened);
             }
             let event = |what| Event { at: self.now(), by: self.me.actor.clone(), what };
             let page = runner::page(&opened, what.into_iter().map(event).collect());
-            let events = page.events.clone();
-            match ledger.append(environment, opened.head.as_ref(), page).await {
-                Ok(appended) => {
-                    let mut state = opened.state;
-                    events.iter().for_each(|event| state.apply(&appended.commit, event));
-                    return Ok((state, appended));
-                }
-                Err(LedgerError::Lost { .. }) => {}
+            match ledger.append(environment, opened.head.as_ref(), page.clone()).await {
+                Ok(appended) => return Ok(rack::after(opened, &page, &appended)),
+                Err(LedgerError::Lost { .. }) => opened = self.read_in(ledger, environment).await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -172,6 +173,17 @@ impl Desk {
         goal: Goal,
         seizure: Seizure,
     ) -> Result<(Outcome, State), Failure> {
+        self.carry_on_from(None, environment, goal, seizure).await
+    }
+
+    /// The same from what was just written, where that is known.
+    pub async fn carry_on_from(
+        &self,
+        opened: Option<Opened>,
+        environment: &Environment,
+        goal: Goal,
+        seizure: Seizure,
+    ) -> Result<(Outcome, State), Failure> {
         let outside = self.outside(environment)?;
         let view = Watcher::new(&self.voice, environment.name.clone(), &self.progress);
         let anyway = Anyway(&self.ledger);
@@ -185,24 +197,45 @@ impl Desk {
             stop: self.stop.clone(),
             pace: PollPace::default(),
         };
-        let ended = runner.run(goal, seizure).await;
+        let ended = match opened {
+            Some(opened) => runner.run_from(opened, goal, seizure).await,
+            None => runner.run(goal, seizure).await,
+        };
         view.end();
         Ok(ended?)
     }
 
-    /// The next step into an environment, or to the commit that was named.
-    pub async fn plan(&self, environment: &Environment, state: &State, to: Option<&str>) -> Result<Planned, Failure> {
+    /// Reads where the environment stands, and up to where the next step may lead.
+    pub async fn read_both(
+        &self,
+        environment: &EnvironmentName,
+        to: Option<&str>,
+    ) -> Result<(Opened, Result<Upto, Failure>), Failure> {
+        match to {
+            // Two questions to the host that need not wait for each other.
+            None => {
+                let (opened, upto) = tokio::join!(self.read(environment), self.upto(None));
+                Ok((opened?, upto))
+            }
+            Some(_) => Ok((self.read(environment).await?, self.upto(to).await)),
+        }
+    }
+
+    async fn upto(&self, to: Option<&str>) -> Result<Upto, Failure> {
+        match to {
+            Some(text) => Ok(Upto::Named(rack::resolve(&self.repository, &self.pipeline, text).await?)),
+            None => Ok(Upto::Newest(self.repository.tip_of_source(&self.pipeline.source.branch).await?)),
+        }
+    }
+
+    /// The next step into an environment.
+    pub async fn plan(&self, environment: &Environment, state: &State, upto: &Upto) -> Result<Planned, Failure> {
         let mut upstream = Vec::new();
         for name in &environment.after {
             upstream.push((name.clone(), self.read(name).await?.state));
         }
-        let to = match to {
-            Some(text) => Some(rack::resolve(&self.repository, &self.pipeline, text).await?),
-            None => None,
-        };
         let (repository, now) = (&self.repository, self.now());
-        let planned =
-            rack::next_step(repository, &self.pipeline, environment, state, &upstream, to.as_ref(), now).await?;
+        let planned = rack::next_step(repository, &self.pipeline, environment, state, &upstream, upto, now).await?;
         // Who only plans need not reach what is outside.
         Ok(match self.outside(environment) {
             Ok(outside) => rack::with_renderer(planned, &outside).await,

@@ -100,7 +100,7 @@ async fn look(desk: &Desk, environment: &Environment) -> Result<Option<Look>, Fa
         None => opened.state,
         // Whoever writes at the same moment looks, too: what was seen is shown all the same.
         Some(_) => match desk.append(&environment.name, |state| Ok(news(state).into_iter().collect())).await {
-            Ok((state, _)) => state,
+            Ok(opened) => opened.state,
             Err(failure) => {
                 desk.voice.say(desk.voice.warn(format!("the ledger does not know of this: {}", failure.message)));
                 opened.state

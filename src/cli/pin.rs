@@ -14,7 +14,7 @@ pub async fn run(desk: &Desk, args: &Pin) -> Result<Answer, Failure> {
     let environment = desk.environment(&args.environment)?;
     let by = &desk.me.actor;
     let make = |_: &State| Ok(vec![commands::pin(args, &desk.pipeline, by, desk.now())?]);
-    let (state, _) = desk.append(&args.environment, make).await?;
+    let state = desk.append(&args.environment, make).await?.state;
     let (component, version) = (&args.what.component, &args.what.version);
     let end =
         state.pins.get(component).and_then(|pin| pin.until).map_or("for ever".to_owned(), |u| format!("until {u}"));
@@ -29,10 +29,12 @@ pub async fn run(desk: &Desk, args: &Pin) -> Result<Answer, Failure> {
     if state.live.is_none() || live == Some(version) || args.no_deploy {
         return Ok(answer);
     }
-    let begun = promote::begin(desk, environment, None, Urgency::AtOnce).await?;
-    if !matches!(begun, Begun::UnderWay) {
-        return Ok(answer);
-    }
-    let (outcome, state) = desk.carry_on(environment, Goal::Ended { wait_for_people: false }, Seizure::Nobody).await?;
+    let begun = match promote::begin(desk, environment, None, Urgency::AtOnce).await? {
+        Begun::Ours(opened) => Some(*opened),
+        Begun::UnderWay => None,
+        Begun::UpToDate | Begun::Paused(_) => return Ok(answer),
+    };
+    let goal = Goal::Ended { wait_for_people: false };
+    let (outcome, state) = desk.carry_on_from(begun, environment, goal, Seizure::Nobody).await?;
     Ok(promote::conclude(desk, environment, &outcome, &state))
 }

@@ -15,11 +15,11 @@ use crate::{
 /// `piton plan`
 pub async fn run(desk: &Desk, args: &PlanArgs) -> Result<Answer, Failure> {
     let environment = desk.environment(&args.environment)?;
-    let opened = desk.read(&args.environment).await?;
+    let (opened, upto) = desk.read_both(&args.environment, args.to.as_deref()).await?;
     if let Some(attempt) = &opened.state.attempt {
         desk.voice.say(format!("{} is under way: {}", attempt.id, attempt.plan.headline()));
     }
-    match desk.plan(environment, &opened.state, args.to.as_deref()).await? {
+    match desk.plan(environment, &opened.state, &upto?).await? {
         Planned::UpToDate { held } => {
             desk.voice.say(format!("{} {} is up to date", desk.voice.good("✓"), environment.name));
             say_held(&desk.voice, &held);

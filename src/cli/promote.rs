@@ -10,6 +10,7 @@ use super::{
 use crate::{
     commands::{self, Promote},
     engine::{Pause, State, Wait},
+    ledger::Opened,
     model::{AttemptId, Cause, Ending, What},
     pipeline::Environment,
     planner::Planned,
@@ -27,16 +28,17 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
     };
     let mut done: Option<Answer> = None;
     loop {
-        match begin(desk, environment, args.to.as_deref(), urgency(args)).await? {
-            Begun::UnderWay => {}
+        let begun = match begin(desk, environment, args.to.as_deref(), urgency(args)).await? {
+            Begun::Ours(opened) => Some(*opened),
+            Begun::UnderWay => None,
             Begun::UpToDate => match done {
                 Some(done) => return Ok(done),
                 None => return tidy_up(desk, environment).await,
             },
             Begun::Paused(pause) => return Ok(paused(environment, &pause)),
-        }
-        waive(desk, environment, args).await?;
-        let (outcome, state) = desk.carry_on(environment, goal, Seizure::Nobody).await?;
+        };
+        let waived = waive(desk, environment, args).await?;
+        let (outcome, state) = desk.carry_on_from(waived.or(begun), environment, goal, Seizure::Nobody).await?;
         let answer = conclude(desk, environment, &outcome, &state);
         if answer.code != super::answer::DONE || !args.all || answer.reason_code != "promoted" {
             return Ok(answer);
@@ -46,15 +48,14 @@ pub async fn run(desk: &Desk, args: &Promote) -> Result<Answer, Failure> {
 }
 
 /// Writes down that a person takes the step without a proven way back.
-async fn waive(desk: &Desk, environment: &Environment, args: &Promote) -> Result<(), Failure> {
-    let Some(reason) = &args.without_way_back else { return Ok(()) };
+async fn waive(desk: &Desk, environment: &Environment, args: &Promote) -> Result<Option<Opened>, Failure> {
+    let Some(reason) = &args.without_way_back else { return Ok(None) };
     let reason = commands::reason(reason)?;
     let make = |state: &State| {
         let attempt = state.attempt.as_ref().filter(|a| a.promoted.is_none());
         Ok(attempt.map(|a| What::WayBackWaived { attempt: a.id, reason: reason.clone() }).into_iter().collect())
     };
-    desk.append(&environment.name, make).await?;
-    Ok(())
+    desk.append(&environment.name, make).await.map(Some)
 }
 
 /// Whether somebody wants the step at once, also while automation rests.
@@ -72,6 +73,9 @@ fn urgency(args: &Promote) -> Urgency {
 
 /// What there is to carry on.
 pub enum Begun {
+    /// Our step, and what the environment has come to with its first page.
+    Ours(Box<Opened>),
+    /// What was under way, or what somebody faster has begun.
     UnderWay,
     UpToDate,
     /// There is a next step, and automation rests.
@@ -85,7 +89,7 @@ pub async fn begin(
     to: Option<&str>,
     urgency: Urgency,
 ) -> Result<Begun, Failure> {
-    let opened = desk.read(&environment.name).await?;
+    let (opened, upto) = desk.read_both(&environment.name, to).await?;
     if let Some(why) = rack::unsound(&opened.state, &environment.name) {
         return Err(why.into());
     }
@@ -93,7 +97,7 @@ pub async fn begin(
         desk.voice.say(desk.voice.dim("something is under way already: carrying it on"));
         return Ok(Begun::UnderWay);
     }
-    let planned = desk.plan(environment, &opened.state, to).await?;
+    let planned = desk.plan(environment, &opened.state, &upto?).await?;
     let plan = match planned {
         Planned::UpToDate { held } => {
             desk.voice.say(format!("{} {} is up to date", desk.voice.good("✓"), environment.name));
@@ -109,9 +113,11 @@ pub async fn begin(
         }
     }
     say_plan(desk, &plan, false);
-    // Where somebody was faster, what they began is what is carried on.
-    rack::begin(&desk.ledger, &environment.name, &opened, plan, desk.me.actor.clone(), desk.now()).await?;
-    Ok(Begun::UnderWay)
+    let begun = rack::begin(&desk.ledger, &environment.name, &opened, plan, desk.me.actor.clone(), desk.now()).await?;
+    Ok(match begun {
+        rack::Begun::Yes(opened) => Begun::Ours(opened),
+        rack::Begun::BySomeoneElse => Begun::UnderWay,
+    })
 }
 
 /// Why automation rests, and until when.

@@ -72,9 +72,10 @@ pub async fn run(desk: &Desk, args: &Rollback) -> Result<Answer, Failure> {
         let claim = claim.map(|what| past(fence, what));
         Ok(claim.into_iter().chain(unpinned).chain([ordered]).collect())
     };
-    desk.append_anyway(&args.environment, make).await?;
-    let (outcome, state) =
-        desk.carry_on(environment, Goal::Ended { wait_for_people: true }, Seizure::ForTheWayBack).await?;
+    desk.append_anyway(&args.environment, opened, make).await?;
+    // The order is only here so far: the origin is looked at before anything is done, as somebody may have acted meanwhile.
+    let goal = Goal::Ended { wait_for_people: true };
+    let (outcome, state) = desk.carry_on(environment, goal, Seizure::ForTheWayBack).await?;
     let answer = promote::conclude(desk, environment, &outcome, &state);
     Ok(match (&outcome, answer.reason_code) {
         // That it went back is what was asked for.

@@ -38,6 +38,8 @@ impl From<ServeError> for Failure {
         let message = super::answer::words(&error);
         match error {
             ServeError::Twice { .. } | ServeError::Times => Failure::usage(message),
+            ServeError::StateDir { .. } => Failure::world("cannot serve", &error)
+                .hint("name a folder that can be written to with `--state-dir DIR`"),
             ServeError::Listen { .. } | ServeError::Cluster(_) | ServeError::Chance(_) => {
                 Failure::world("cannot serve", &error)
             }

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    mem::{self, Discriminant},
     sync::{Mutex, PoisonError},
 };
 
@@ -29,8 +30,8 @@ pub struct Watcher {
     follower: JoinHandle<()>,
     /// What each gate said last: the same again is no news.
     said: Mutex<BTreeMap<GateName, String>>,
-    /// Why the last act failed: the next try with the same end is no news.
-    failed: Mutex<Option<String>>,
+    /// Which act failed last, and why: the next try of it with the same end is no news.
+    failed: Mutex<Option<(Discriminant<What>, String)>>,
 }
 
 impl Watcher {
@@ -83,9 +84,13 @@ impl Watcher {
                 };
                 said.insert(reading.gate.clone(), now.clone()) != Some(now)
             }
-            What::SettleFailed { why, .. } | What::RetreatFailed { why, .. } => {
+            What::SettleFailed { why, .. }
+            | What::RetreatFailed { why, .. }
+            | What::ApplyFailed { why, .. }
+            | What::ShiftFailed { why, .. } => {
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                failed.replace(why.clone()).as_ref() != Some(why)
+                let now = (mem::discriminant(what), why.clone());
+                failed.replace(now.clone()) != Some(now)
             }
             _ => true,
         }

@@ -124,25 +124,9 @@ impl Git {
 
     /// Moves these refs of the remote, all of them or none.
     pub async fn push(&self, remote: &str, moves: &[Move], timeout: Span) -> Result<(), GitError> {
-        // The user's own pre-push hook is for the user's own pushes.
-        let plain =
-            ["push", "--porcelain", "--no-verify", "--recurse-submodules=no", "--no-follow-tags", "--no-signed"];
-        let mut arguments: Vec<String> = plain.map(str::to_owned).to_vec();
-        if moves.len() > 1 {
-            // Not every host can do this, and one ref is moved or not in any case.
-            arguments.push("--atomic".to_owned());
-        }
-        for Move { name, lease, .. } in moves {
-            if let Lease::Was(seen) = lease {
-                arguments.push(format!("--force-with-lease={name}:{}", seen.as_deref().unwrap_or_default()));
-            }
-        }
-        arguments.push(checked(remote)?);
-        arguments.extend(moves.iter().map(|m| match m.lease {
-            Lease::Was(_) => format!("{}:{}", m.to, m.name),
-            Lease::Any => format!("+{}:{}", m.to, m.name),
-        }));
-        let done = self.run(arguments, timeout).await?;
+        // Not every host can do this, and one ref is moved or not in any case.
+        let atomic = moves.len() > 1;
+        let done = self.run(push_arguments(remote, moves, atomic)?, timeout).await?;
         if done.ran.succeeded() {
             return Ok(());
         }
@@ -151,6 +135,24 @@ impl Git {
             Some(line) => Err(GitError::Refused(refusal(line, &done.ran.stderr))),
             None => Err(GitError::Failed(done.sentence)),
         }
+    }
+
+    /// Moves each of these refs for itself: one that is refused holds up no other. What became of each, in their order.
+    pub async fn push_each(
+        &self,
+        remote: &str,
+        moves: &[Move],
+        timeout: Span,
+    ) -> Result<Vec<Result<(), GitError>>, GitError> {
+        let done = self.run(push_arguments(remote, moves, false)?, timeout).await?;
+        let told: BTreeMap<&str, &str> =
+            done.ran.stdout.lines().filter_map(|line| Some((moved(line)?, line))).collect();
+        let one = |m: &Move| match told.get(m.name.as_str()) {
+            Some(line) if line.starts_with('!') => Err(GitError::Refused(refusal(line, &done.ran.stderr))),
+            Some(_) => Ok(()),
+            None => Err(GitError::Failed(done.sentence.clone())),
+        };
+        Ok(moves.iter().map(one).collect())
     }
 
     /// Whether `git` finds a good signature of an allowed signer on a commit; the text says who, or why not.
@@ -228,6 +230,32 @@ impl GitRan {
     }
 }
 
+fn push_arguments(remote: &str, moves: &[Move], atomic: bool) -> Result<Vec<String>, GitError> {
+    // The user's own pre-push hook is for the user's own pushes.
+    let plain = ["push", "--porcelain", "--no-verify", "--recurse-submodules=no", "--no-follow-tags", "--no-signed"];
+    let mut arguments: Vec<String> = plain.map(str::to_owned).to_vec();
+    arguments.extend(atomic.then(|| "--atomic".to_owned()));
+    for Move { name, lease, .. } in moves {
+        if let Lease::Was(seen) = lease {
+            arguments.push(format!("--force-with-lease={name}:{}", seen.as_deref().unwrap_or_default()));
+        }
+    }
+    arguments.push(checked(remote)?);
+    arguments.extend(moves.iter().map(|m| match m.lease {
+        Lease::Was(_) => format!("{}:{}", m.to, m.name),
+        Lease::Any => format!("+{}:{}", m.to, m.name),
+    }));
+    Ok(arguments)
+}
+
+/// The remote's ref that a line of a push's porcelain form is about: `FLAG FROM:TO SUMMARY`, parted by tabs.
+fn moved(line: &str) -> Option<&str> {
+    let mut parts = line.split('\t');
+    let (flag, names) = (parts.next()?, parts.next()?);
+    let (_, to) = names.split_once(':')?;
+    (flag.len() == 1 && parts.next().is_some()).then_some(to)
+}
+
 /// Something that git takes for a remote and not for an option.
 fn checked(remote: &str) -> Result<String, GitError> {
     match remote.starts_with('-') {
@@ -278,6 +306,17 @@ mod tests {
         assert_eq!(refusal(line, ""), "[remote rejected] (pre-receive hook declined)");
         let said = "remote: protected branch        \nerror: failed to push\n";
         assert_eq!(refusal(line, said), "[remote rejected] (pre-receive hook declined): protected branch");
+    }
+
+    #[test]
+    fn a_push_tells_what_became_of_each_ref() {
+        let line = |flag: char| format!("{flag}\tabc:refs/heads/piton/x\t[what became of it]");
+        for flag in [' ', '*', '+', '=', '!'] {
+            assert_eq!(moved(&line(flag)), Some("refs/heads/piton/x"), "{flag:?}");
+        }
+        for other in ["To /tmp/origin.git", "Done", "To https://git.example/x:y.git"] {
+            assert_eq!(moved(other), None, "{other:?}");
+        }
     }
 
     #[tokio::test]

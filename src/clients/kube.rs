@@ -1,11 +1,14 @@
 //! Speaks to a Kubernetes API server: where it is, which cluster it really is, how its objects are named, and failures as sentences.
 
 mod limits;
+mod renewed;
+mod shared;
 mod unsaid;
 mod writes;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
+use hyper::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config, Discovery,
@@ -18,12 +21,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::RwLock;
 
-use self::limits::Limits;
 pub use self::{
     unsaid::without_values,
     writes::{Applied, How, Seen},
 };
 
+/// By this name the API server's audit log tells our requests from those of others.
+const AGENT: &str = concat!("piton/", env!("CARGO_PKG_VERSION"));
 /// The namespace whose UID tells clusters apart: it is there from the first moment and cannot be replaced.
 const IDENTITY_NAMESPACE: &str = "kube-system";
 
@@ -129,23 +133,26 @@ impl Cluster {
     /// Reads the configuration; nothing is sent yet.
     pub async fn connect(place: &Place) -> Result<Cluster, KubeError> {
         super::http::install_tls_provider();
-        let config = |error: &dyn std::error::Error| KubeError::Config(causes(error));
-        let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
-        let read = match (&place.kubeconfig, &place.context) {
-            (Some(file), _) => {
-                let file = Kubeconfig::read_from(file).map_err(|e| config(&e))?;
-                Config::from_custom_kubeconfig(file, &options).await.map_err(|e| config(&e))?
-            }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| config(&e))?,
-            (None, None) => Config::infer().await.map_err(|e| config(&e))?,
-        };
-        let client = limits::client(read, Limits::default()).map_err(|e| config(&e))?;
-        Ok(Cluster::new(client))
+        Ok(Cluster::new(renewed::client(place).await?))
+    }
+
+    /// The same; whoever means the same place while the connection is in use shares it, and what is known of its kinds.
+    pub async fn shared(place: &Place) -> Result<Cluster, KubeError> {
+        if let Some(cluster) = shared::find(place) {
+            return Ok(cluster);
+        }
+        let cluster = Cluster::connect(place).await?;
+        Ok(shared::keep(place, cluster))
     }
 
     /// With a client that has limits of its own.
     pub fn new(client: Client) -> Cluster {
         Cluster { client, kinds: Arc::default() }
+    }
+
+    /// Tells connections apart; clones of one have the same number as long as any of them lives.
+    pub fn number(&self) -> usize {
+        Arc::as_ptr(&self.kinds).addr()
     }
 
     /// What tells this cluster from every other: the UID of its namespace `kube-system`.
@@ -171,9 +178,34 @@ impl Cluster {
         Ok(self.resource(id).await?.1 == Scope::Namespaced)
     }
 
+    /// Asks what kinds there are, unless that is known; who needs one and finds nothing asks again, and says why not.
+    pub async fn learn_kinds(&self) {
+        if self.kinds.read().await.is_none()
+            && let Ok(kinds) = Discovery::new(self.client.clone()).run_aggregated().await
+        {
+            self.kinds.write().await.get_or_insert(kinds);
+        }
+    }
+
     /// Forgets what kinds there are: a CRD has come or gone.
     pub async fn forget_kinds(&self) {
         *self.kinds.write().await = None;
+    }
+
+    /// The object in the first of these versions of its API that the cluster serves; `None` where it serves none of them.
+    pub async fn served(&self, id: &ObjectId, versions: &[&str]) -> Result<Option<ObjectId>, KubeError> {
+        let named = |version: &&str| ObjectId { api_version: format!("{}/{version}", id.group()), ..id.clone() };
+        let known = |kinds: &Discovery| versions.iter().map(named).find(|id| kinds.resolve_gvk(&id.gvk()).is_some());
+        if versions.is_empty() {
+            return Ok(None);
+        }
+        if let Some(found) = self.kinds.read().await.as_ref().and_then(known) {
+            return Ok(Some(found));
+        }
+        let fresh = Discovery::new(self.client.clone()).run_aggregated().await?;
+        let found = known(&fresh);
+        *self.kinds.write().await = Some(fresh);
+        Ok(found)
     }
 
     async fn resource(&self, id: &ObjectId) -> Result<(ApiResource, Scope), KubeError> {
@@ -186,6 +218,25 @@ impl Cluster {
         *self.kinds.write().await = Some(fresh);
         let unknown = || KubeError::UnknownKind { api_version: id.api_version.clone(), kind: id.kind.clone() };
         found.map(|(resource, capabilities)| (resource, capabilities.scope)).ok_or_else(unknown)
+    }
+}
+
+async fn configuration(place: &Place) -> Result<Config, KubeError> {
+    let mut read = written(place).await?;
+    read.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
+    Ok(read)
+}
+
+async fn written(place: &Place) -> Result<Config, KubeError> {
+    let config = |error: &dyn std::error::Error| KubeError::Config(causes(error));
+    let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
+    match (&place.kubeconfig, &place.context) {
+        (Some(file), _) => {
+            let file = Kubeconfig::read_from(file).map_err(|e| config(&e))?;
+            Config::from_custom_kubeconfig(file, &options).await.map_err(|e| config(&e))
+        }
+        (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|e| config(&e)),
+        (None, None) => Config::infer().await.map_err(|e| config(&e)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::http::{Ask, HttpError, Secret};
+use super::http::{Answer, Ask, HttpError, Secret};
 use crate::model::Span;
 
 /// The longest that one question may take.
@@ -13,6 +13,8 @@ const ASK_WITHIN: Span = Span::seconds(20);
 /// What a manifest may be.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+/// Registries take no larger ones.
+const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Where references go that name no registry.
 const DEFAULT_REGISTRY: &str = "docker.io";
 
@@ -99,14 +101,7 @@ impl fmt::Display for Reference {
 impl Reference {
     /// Asks the registry. A reference by digest must be there under exactly this digest.
     pub async fn look_up(&self, logins: &Logins) -> Result<Found, RegistryError> {
-        let first = self.ask(None).send().await?;
-        let answer = match (first.status, first.headers.get("www-authenticate").and_then(|h| h.to_str().ok())) {
-            (401, Some(challenge)) => {
-                let authorization = self.authorization(challenge, logins).await?;
-                self.ask(Some(authorization)).send().await?
-            }
-            (_, _) => first,
-        };
+        let answer = self.answer(&Method::HEAD, logins).await?;
         match answer.status {
             200 => {
                 let digest = answer.headers.get("docker-content-digest").and_then(|digest| digest.to_str().ok());
@@ -114,10 +109,35 @@ impl Reference {
                 digest.map(Found::Digest).ok_or_else(|| self.status(answer.status))
             }
             404 => Ok(Found::Nothing),
-            status @ (401 | 403) => {
-                Err(RegistryError::Denied { registry: self.registry.clone(), what: self.to_string(), status })
+            status => Err(self.refusal(status)),
+        }
+    }
+
+    /// The manifest itself; `None`: the registry answered that there is none.
+    pub async fn manifest(&self, logins: &Logins) -> Result<Option<Vec<u8>>, RegistryError> {
+        let answer = self.answer(&Method::GET, logins).await?;
+        match answer.status {
+            200 => Ok(Some(answer.body)),
+            404 => Ok(None),
+            status => Err(self.refusal(status)),
+        }
+    }
+
+    async fn answer(&self, method: &Method, logins: &Logins) -> Result<Answer, RegistryError> {
+        let first = self.ask(method, None).send().await?;
+        match (first.status, first.headers.get("www-authenticate").and_then(|h| h.to_str().ok())) {
+            (401, Some(challenge)) => {
+                let authorization = self.authorization(challenge, logins).await?;
+                Ok(self.ask(method, Some(authorization)).send().await?)
             }
-            status => Err(self.status(status)),
+            (_, _) => Ok(first),
+        }
+    }
+
+    fn refusal(&self, status: u16) -> RegistryError {
+        match status {
+            401 | 403 => RegistryError::Denied { registry: self.registry.clone(), what: self.to_string(), status },
+            status => self.status(status),
         }
     }
 
@@ -125,10 +145,11 @@ impl Reference {
         RegistryError::Status { registry: self.registry.clone(), what: self.to_string(), status }
     }
 
-    fn ask(&self, authorization: Option<Secret>) -> Ask {
+    fn ask(&self, method: &Method, authorization: Option<Secret>) -> Ask {
         let which = self.digest.as_ref().unwrap_or(&self.tag);
         let url = format!("{}/v2/{}/manifests/{which}", self.base(), self.repository);
-        let ask = Ask { body_bytes_max: 0, follow_redirects: true, ..Ask::new(Method::HEAD, url, ASK_WITHIN) };
+        let body_bytes_max = if method == Method::HEAD { 0 } else { MANIFEST_BYTES_MAX };
+        let ask = Ask { body_bytes_max, follow_redirects: true, ..Ask::new(method.clone(), url, ASK_WITHIN) };
         let ask = ask.header("accept", MANIFESTS);
         match authorization {
             Some(value) => ask.secret_header("authorization", value),
@@ -138,10 +159,9 @@ impl Reference {
 
     /// By custom a registry on this machine speaks plain HTTP, and `docker.io` is another host.
     fn base(&self) -> String {
-        let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
         match self.registry.as_str() {
             DEFAULT_REGISTRY => "https://registry-1.docker.io".to_owned(),
-            registry if host == "localhost" || host.starts_with("127.") => format!("http://{registry}"),
+            registry if speaks_plain_http(registry) => format!("http://{registry}"),
             registry => format!("https://{registry}"),
         }
     }
@@ -189,6 +209,12 @@ impl Reference {
         let token = body["token"].as_str().or_else(|| body["access_token"].as_str());
         token.map(|token| Secret::of(token).after("Bearer ")).ok_or_else(unknown)
     }
+}
+
+/// Whether a registry, by its address, is on this machine.
+pub fn speaks_plain_http(registry: &str) -> bool {
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    host == "localhost" || host.starts_with("127.")
 }
 
 /// `a="b",c="d, e"`: a comma inside quotes separates nothing.

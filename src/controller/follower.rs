@@ -170,7 +170,12 @@ impl Follower {
             self.pipelines.known().map(|(_, known, sound)| (known.clone(), sound)).collect();
         let mut wanted = Vec::new();
         for (known, sound) in known {
-            let (tip, _) = tip(&known.repository, &known.pipeline.source.branch).await?;
+            let source = &known.pipeline.source.branch;
+            let read_at = self.tip.clone().filter(|_| *source == self.follow.branch);
+            let tip = match read_at {
+                Some(read_at) => read_at,
+                None => tip(&known.repository, source).await?.0,
+            };
             let refs = self.glance.seen().await;
             for name in &known.environments {
                 let key = (known.pipeline.prefix.clone(), name.clone());
@@ -198,6 +203,7 @@ impl Follower {
             pipeline: known.pipeline.clone(),
             ledger: known.ledger.clone(),
             repository: known.repository.clone(),
+            tip: signs.tip.clone(),
             may_begin: sound,
             dismissed: false,
             source_news: 0,
@@ -244,10 +250,7 @@ impl Signs {
 }
 
 /// The tip of the source branch; where the host cannot be asked, the one that was seen last, and why.
-async fn tip(
-    repository: &Repository,
-    branch: &str,
-) -> Result<(CommitId, Option<RepositoryError>), RepositoryError> {
+async fn tip(repository: &Repository, branch: &str) -> Result<(CommitId, Option<RepositoryError>), RepositoryError> {
     match repository.tip_of_source(branch).await {
         Ok(tip) => Ok((tip, None)),
         Err(away @ RepositoryError::Unreachable { .. }) => match repository.resolve(branch) {
@@ -278,6 +281,7 @@ impl Sent {
             let file = again || !Arc::ptr_eq(&orders.pipeline, &known.pipeline) || orders.may_begin != sound;
             (orders.pipeline, orders.ledger) = (known.pipeline.clone(), known.ledger.clone());
             (orders.repository, orders.may_begin) = (known.repository.clone(), sound);
+            orders.tip = signs.tip.clone();
             orders.source_news += u64::from(source || file);
             orders.head_news += u64::from(head);
             source || file || head

@@ -15,7 +15,12 @@ mod pipelines;
 mod post;
 mod traces;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::{
     net::TcpListener,
@@ -46,6 +51,9 @@ use crate::{
 /// Nudges that wait; one more means that it is looked at anyway.
 const NUDGES_MAX: usize = 16;
 
+/// Written and taken away again at the start; a folder of a followed repository cannot be called so.
+const TRIAL_FILE: &str = ".trial";
+
 /// What the controller needs to know of its surroundings.
 pub struct Surroundings {
     /// In whose name pages are written.
@@ -67,6 +75,12 @@ pub enum ServeError {
     Twice { name: String },
     #[error("the Lease must be held longer than the deadline, and the deadline be longer than two tries")]
     Times,
+    #[error("cannot keep anything in the state folder {dir}")]
+    StateDir {
+        dir: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
@@ -85,9 +99,9 @@ pub enum ServeError {
 pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), ServeError> {
     check(args)?;
     let Surroundings { actor, state_dir, program, stop, listening } = surroundings;
-    let address = args.listen;
-    let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
-    listening(listener.local_addr().unwrap_or(address));
+    usable(&state_dir).map_err(|source| ServeError::StateDir { dir: state_dir.display().to_string(), source })?;
+    let (listener, address) = listen(args.listen).await?;
+    listening(address);
     let me = runner::holder(actor).map_err(ServeError::Chance)?;
     let metrics = Metrics::new();
     let counted = metrics.clone();
@@ -96,7 +110,9 @@ pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), Serve
     let candidate = Candidate::new(args, &me.nonce, &metrics).await?;
     let (announcer, traces) = (candidate.announcer(&metrics), Traces::from_surroundings());
     let (standing, hold) = (candidate.standing.clone(), candidate.hold.clone());
-    let pace = PollPace { others: args.others, ..PollPace::default() };
+    // Who is looked at seldom is written down seldom, too.
+    let usual = PollPace::default();
+    let pace = PollPace { others: args.others, readings: usual.readings.max(args.others) };
     let ground =
         Ground { state_dir, program, me, poll: args.poll, pace, hold, standing, metrics, announcer, traces, stop };
     let house = House::new(ground, args.follow.iter().map(|follow| follow.name.clone()));
@@ -121,6 +137,29 @@ pub async fn serve(args: &Serve, surroundings: Surroundings) -> Result<(), Serve
         outside.detach_all();
     }
     ended
+}
+
+/// Where it listens: where the system chooses the port, the one that it chose.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Whether clones can be kept there: a folder that can never be written to is a fault of the settings, and trying again
+/// would only hide it.
+fn usable(state_dir: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(state_dir)?;
+    let trial = state_dir.join(TRIAL_FILE);
+    std::fs::write(&trial, "")?;
+    match std::fs::remove_file(trial) {
+        // Another replica in the same folder was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 fn check(args: &Serve) -> Result<(), ServeError> {

@@ -18,7 +18,7 @@ use crate::{
     clients::clock::Clock,
     engine::{self, LeaseTaken, Setup, State},
     ledger::{GitLedger, Ledger, LedgerError, Opened, Repository},
-    model::{EnvironmentName, Event, Stamp},
+    model::{CommitId, EnvironmentName, Event, Stamp},
     pipeline::{Environment, Pipeline},
     planner::Planned,
     rack::{self, Files, Outside, SocketsError, StepError},
@@ -40,6 +40,9 @@ pub struct Orders {
     pub pipeline: Arc<Pipeline>,
     pub ledger: GitLedger,
     pub repository: Repository,
+    /// Up to which commit of the source branch there may be steps. The pipeline was read at this one, and what came after it may
+    /// have another.
+    pub tip: CommitId,
     /// False while the pipeline file is broken: what is under way goes on, nothing new begins.
     pub may_begin: bool,
     /// The environment is in no pipeline file any more: home, when what is under way has ended.
@@ -221,7 +224,8 @@ impl Post {
         }
         let now = self.house.clock.now();
         let (repository, pipeline) = (&orders.repository, &orders.pipeline);
-        let planned = rack::next_step(repository, pipeline, environment, &opened.state, &upstream, None, now).await?;
+        let upto = rack::Upto::Newest(orders.tip.clone());
+        let planned = rack::next_step(repository, pipeline, environment, &opened.state, &upstream, &upto, now).await?;
         let planned = rack::with_renderer(planned, &Outside::new(environment, self.site(orders))?).await;
         let plan = match planned {
             Planned::UpToDate { .. } => return Ok(false),
@@ -230,7 +234,8 @@ impl Post {
         let headline = plan.headline();
         let by = self.house.me.actor.clone();
         // Where somebody was faster, what they began is what is carried on.
-        if rack::begin(ledger, &self.name, opened, plan, by, self.house.clock.now()).await? == rack::Begun::Yes {
+        let begun = rack::begin(ledger, &self.name, opened, plan, by, self.house.clock.now()).await?;
+        if matches!(begun, rack::Begun::Yes(_)) {
             self.eyes.began(opened.state.attempts + 1, &headline);
         }
         Ok(true)

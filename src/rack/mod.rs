@@ -4,4 +4,4 @@ mod sockets;
 mod step;
 
 pub use sockets::{AllKinds, Files, Outside, SocketsError};
-pub use step::{Begun, NotBegun, StepError, begin, next_step, resolve, settings, unsound, with_renderer};
+pub use step::{Begun, NotBegun, StepError, Upto, after, begin, next_step, resolve, settings, unsound, with_renderer};

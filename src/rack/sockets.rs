@@ -117,7 +117,10 @@ impl Checkout for Files {
     }
 
     fn head<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Option<Head>, TargetError>> {
-        let head = |Tip { commit, tree, message, author }| Head { commit, tree, message, author };
+        let head = |tip: Tip| {
+            let Tip { commit, tree, message, author, at } = tip;
+            Head { commit, tree, message, author, at: Some(at) }
+        };
         let cannot = move |error| world(format!("cannot read the branch `{branch}`"), error);
         async move { Ok(self.0.tip(branch).await.map_err(cannot)?.map(head)) }.boxed()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     engine::State,
-    ledger::{Ledger, LedgerError, Opened, Repository, RepositoryError, Settings, Signers},
+    ledger::{Appended, Freshness, Ledger, LedgerError, Opened, Page, Repository, RepositoryError, Settings, Signers},
     model::{Actor, CommitId, EnvironmentName, Event, Plan, Stamp, What},
     pipeline::{Environment, Pipeline},
     planner::{self, Context, PlanError, Planned, SourceCommit},
@@ -60,6 +60,15 @@ pub fn settings(pipeline: &Pipeline) -> Settings {
     }
 }
 
+/// Up to where the next step may lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upto {
+    /// To the commit that a person named, and nowhere else.
+    Named(CommitId),
+    /// To this commit of the source branch, the newest one, through those before it.
+    Newest(CommitId),
+}
+
 /// The next step into an environment, or to the commit that was named. `upstream` holds what the environments before it
 /// have come to, in their order.
 pub async fn next_step(
@@ -68,18 +77,18 @@ pub async fn next_step(
     environment: &Environment,
     state: &State,
     upstream: &[(EnvironmentName, State)],
-    to: Option<&CommitId>,
+    upto: &Upto,
     now: Stamp,
 ) -> Result<Planned, StepError> {
-    let commits = match to {
-        Some(commit) => vec![commit_of(repository, commit).await?],
-        None => waiting(repository, pipeline, state).await?,
+    let commits = match upto {
+        Upto::Named(commit) => vec![commit_of(repository, commit).await?],
+        Upto::Newest(tip) => waiting(repository, state, tip).await?,
     };
     let upstream: Vec<(&EnvironmentName, &State)> = upstream.iter().map(|(name, state)| (name, state)).collect();
     let context = Context { pipeline, environment, state, upstream: &upstream, trees: repository, now };
-    Ok(match (to, commits.first()) {
-        (Some(_), Some(commit)) => planner::jump(&context, commit)?,
-        (Some(_), None) | (None, _) => planner::plan(&context, &commits)?,
+    Ok(match (upto, commits.first()) {
+        (Upto::Named(_), Some(commit)) => planner::jump(&context, commit)?,
+        (Upto::Named(_), None) | (Upto::Newest(_), _) => planner::plan(&context, &commits)?,
     })
 }
 
@@ -98,13 +107,12 @@ pub async fn resolve(repository: &Repository, pipeline: &Pipeline, text: &str) -
 }
 
 /// The commits of the source branch from the one that is done with.
-async fn waiting(repository: &Repository, pipeline: &Pipeline, state: &State) -> Result<Vec<SourceCommit>, StepError> {
-    let tip = repository.tip_of_source(&pipeline.source.branch).await?;
+async fn waiting(repository: &Repository, state: &State, tip: &CommitId) -> Result<Vec<SourceCommit>, StepError> {
     let mut commits = Vec::new();
     if let Some(done) = &state.source_done {
         commits.push(commit_of(repository, done).await?);
     }
-    commits.extend(repository.first_parents(state.source_done.as_ref(), &tip, COMMITS_MAX).await?);
+    commits.extend(repository.first_parents(state.source_done.as_ref(), tip, COMMITS_MAX).await?);
     Ok(commits)
 }
 
@@ -114,9 +122,10 @@ async fn commit_of(repository: &Repository, id: &CommitId) -> Result<SourceCommi
 }
 
 /// What became of the first page of a promotion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Begun {
-    Yes,
+    /// What the environment has come to with it.
+    Yes(Box<Opened>),
     /// Somebody was faster: what they began is what is carried on.
     BySomeoneElse,
 }
@@ -132,9 +141,19 @@ pub async fn begin(
 ) -> Result<Begun, LedgerError> {
     let event = Event { at: now, by, what: What::Started { plan } };
     let page = runner::page(opened, vec![event]);
-    match ledger.append(environment, opened.head.as_ref(), page).await {
-        Ok(_) => Ok(Begun::Yes),
+    match ledger.append(environment, opened.head.as_ref(), page.clone()).await {
+        Ok(appended) => Ok(Begun::Yes(Box::new(after(opened.clone(), &page, &appended)))),
         Err(LedgerError::Lost { .. }) => Ok(Begun::BySomeoneElse),
         Err(error) => Err(error),
     }
+}
+
+/// What an environment has come to with a page that was taken.
+pub fn after(mut opened: Opened, page: &Page, appended: &Appended) -> Opened {
+    page.events.iter().for_each(|event| opened.state.apply(&appended.commit, event));
+    let freshness = match appended.pushed {
+        true => Freshness::Origin,
+        false => Freshness::Mirror { why: "it is on its way to the origin".to_owned(), unpushed: 1 },
+    };
+    Opened { head: Some(appended.commit.clone()), tree: Some(page.tree.clone()), freshness, ..opened }
 }

@@ -18,6 +18,8 @@ pub(super) struct Belief {
     pub(super) read_at: Stamp,
     /// The git host did not take the last page; it is not asked again before this.
     pub(super) host_down_until: Option<Stamp>,
+    /// When this run began.
+    pub(super) begun: Stamp,
 }
 
 impl Belief {

@@ -144,7 +144,7 @@ impl Runner<'_> {
         let was_blind = belief.state.drift_look.as_ref().is_some_and(|look| look.blind.is_some());
         let is_news = is_news(&what, was_blind, belief);
         belief.take_quietly(self.event(what));
-        if is_news {
+        if is_news && !self.decides(belief) {
             self.note(belief).await?;
         }
         Ok(())

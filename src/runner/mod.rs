@@ -32,7 +32,7 @@ use crate::{
     clients::clock::Clock,
     engine::{self, Holder, Next, Setup, State},
     judge::{self, Circumstances},
-    ledger::{Durability, Ledger, LedgerError, Page},
+    ledger::{Durability, Ledger, LedgerError, Opened, Page},
     model::{AttemptId, Effect, EnvironmentName, Event, GateName, Span, Stamp, What},
 };
 
@@ -54,6 +54,15 @@ pub struct Runner<'a> {
 pub struct PollPace {
     pub readings: Span,
     pub others: Span,
+}
+
+impl PollPace {
+    /// When readings that wait since then are written: at moments that are the same for all environments, so that the
+    /// pages of many leave in one push.
+    fn flush(self, since: Stamp) -> Stamp {
+        let pace = i64::try_from(self.readings.0.max(1)).unwrap_or(i64::MAX);
+        Stamp(since.0.div_euclid(pace).saturating_add(1).saturating_mul(pace))
+    }
 }
 
 impl Default for PollPace {
@@ -113,17 +122,27 @@ enum Written {
 impl<'a> Runner<'a> {
     /// Carries the environment on until the goal is reached.
     pub async fn run(&self, goal: Goal, seizure: Seizure) -> Result<(Outcome, State), RunnerError> {
-        let mut belief = self.open().await?;
+        let opened = self.ledger.open(&self.environment).await?;
+        self.run_from(opened, goal, seizure).await
+    }
+
+    /// The same from what was just read or written: the host need not be asked for it again.
+    pub async fn run_from(
+        &self,
+        opened: Opened,
+        goal: Goal,
+        seizure: Seizure,
+    ) -> Result<(Outcome, State), RunnerError> {
+        let mut belief = self.believe(opened);
         let mut work = Work::new();
         let mut seizure = seizure;
-        let begun = self.clock.now();
         loop {
             if self.stop.is_cancelled() {
                 self.close(&mut belief).await?;
                 return Ok((Outcome::Stopped, belief.state));
             }
             let now = self.clock.now();
-            let mut next = engine::next(&belief.state, now, self.setup(begun));
+            let mut next = engine::next(&belief.state, now, self.setup(belief.begun));
             if is_over(goal, &belief.state) {
                 // What was done is still told; what comes after it is somebody else's goal.
                 next.decisions.clear();
@@ -175,11 +194,11 @@ impl<'a> Runner<'a> {
         }
     }
 
-    async fn open(&self) -> Result<Belief, RunnerError> {
-        let opened = self.ledger.open(&self.environment).await?;
+    fn believe(&self, opened: Opened) -> Belief {
         let state = opened.state.clone();
-        let read_at = self.clock.now();
-        Ok(Belief { opened, pending: Vec::new(), pending_since: None, state, races: 0, read_at, host_down_until: None })
+        let (read_at, begun) = (self.clock.now(), self.clock.now());
+        let (pending, pending_since, races, host_down_until) = (Vec::new(), None, 0, None);
+        Belief { opened, pending, pending_since, state, races, read_at, host_down_until, begun }
     }
 
     /// Starts what the engine wishes for and what is not under way yet.
@@ -230,7 +249,7 @@ impl<'a> Runner<'a> {
     async fn wait(&self, belief: &mut Belief, next: &Next, work: &mut Work<'a>) -> Result<(), RunnerError> {
         let now = self.clock.now();
         let read = belief.read_at + self.pace.others;
-        let flush = belief.pending_since.map(|since| since + self.pace.readings);
+        let flush = belief.pending_since.map(|since| self.pace.flush(since));
         // While the host is down there is no use in trying earlier.
         let mut until = belief.host_down_until.unwrap_or_else(|| flush.map_or(read, |flush| flush.min(read)));
         until = next.wake.map_or(until, |wake| until.min(wake.max(now)));
@@ -269,10 +288,15 @@ impl<'a> Runner<'a> {
         let after = verdict_name(&belief.state, attempt, gate, now);
         let alarming = |name: Option<&str>| matches!(name, Some("fail" | "blind"));
         let turned = before != after && (alarming(before) || alarming(after));
-        match turned || belief.pending.len() >= READINGS_MAX {
+        match (turned || belief.pending.len() >= READINGS_MAX) && !self.decides(belief) {
             true => self.flush(belief).await,
             false => Ok(()),
         }
+    }
+
+    /// Whether what was found leads to a decision: then both go in one page, and nobody waits for two.
+    fn decides(&self, belief: &Belief) -> bool {
+        !engine::next(&belief.state, self.clock.now(), self.setup(belief.begun)).decisions.is_empty()
     }
 
     async fn on_time(&self, belief: &mut Belief) -> Result<(), RunnerError> {
@@ -281,7 +305,7 @@ impl<'a> Runner<'a> {
         if belief.host_down_until.is_some() {
             return Ok(());
         }
-        if belief.pending_since.is_some_and(|since| now >= since + self.pace.readings) {
+        if belief.pending_since.is_some_and(|since| now >= self.pace.flush(since)) {
             self.flush(belief).await?;
         }
         if now >= belief.read_at + self.pace.others || now < belief.read_at {

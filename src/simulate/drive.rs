@@ -22,6 +22,8 @@ use crate::{
 const POLLS_MAX: u64 = 20_000;
 /// Time after the faults ceased in which everything must end.
 const PATIENCE: Span = Span::hours(6);
+/// How long a machine may stand still between a first page and the first act.
+const STANDSTILL: Span = Span::seconds(50);
 
 /// The one executor: polls whoever can go on, in an order that chance gives, and lets time pass when nobody can.
 pub(super) struct Drive {
@@ -327,8 +329,13 @@ impl Drive {
 
 async fn live_as_runner(world: Arc<World>, story: Arc<Story>, me: Holder, goal: Goal, again: Due) -> Pause {
     let Due::Runner { seize, once } = again else { return None };
-    if !seize {
-        people::start(world.clone(), story, me.clone(), once).await;
+    let begun = match seize {
+        true => None,
+        false => people::start(world.clone(), story, me.clone(), once).await,
+    };
+    // It acts from its own first page, and the machine may stand still before that, while others act.
+    if begun.is_some() && world.inner().chance.up_to(3) == 0 {
+        world.sleep(STANDSTILL).await;
     }
     let (ledger, sockets) = (SimLedger(world.clone()), SimSockets::new(world.clone()));
     let runner = Runner {
@@ -342,7 +349,10 @@ async fn live_as_runner(world: Arc<World>, story: Arc<Story>, me: Holder, goal: 
         pace: PollPace { readings: Span::seconds(15), others: Span::seconds(20) },
     };
     let seizure = if seize { Seizure::ForTheWayBack } else { Seizure::Nobody };
-    let ended = runner.run(goal, seizure).await;
+    let ended = match begun {
+        Some(opened) => runner.run_from(opened, goal, seizure).await,
+        None => runner.run(goal, seizure).await,
+    };
     world.note(|| format!("{} came back: {}", runner.me.actor, outcome(&ended)));
     let pause = match ended {
         Ok((Outcome::Ended, _)) => 30,

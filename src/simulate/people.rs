@@ -5,13 +5,14 @@ use crate::{
     clients::clock::Clock,
     commands::quarantine_of,
     engine::{Holder, State},
-    ledger::{Ledger, LedgerError},
+    ledger::{Ledger, LedgerError, Opened},
     model::{Actor, Difference, DriftEnd, Event, Freeze, Pin, Release, Span, Stamp, Version, What},
-    runner,
+    rack, runner,
 };
 
-/// Writes what a person says; a lost race is said again. Nothing is written when there is nothing to say.
-pub(super) async fn say(world: Arc<World>, say: impl Fn(&State, Stamp) -> Vec<What>, by: Actor) {
+/// Writes what a person says; a lost race is said again. What it has come to with that; nothing is written when there is
+/// nothing to say.
+pub(super) async fn say(world: Arc<World>, say: impl Fn(&State, Stamp) -> Vec<What>, by: Actor) -> Option<Opened> {
     const TRIES: usize = 20;
     let ledger = SimLedger(world.clone());
     let environment = "production".parse().expect("a name");
@@ -23,27 +24,28 @@ pub(super) async fn say(world: Arc<World>, say: impl Fn(&State, Stamp) -> Vec<Wh
         let now = world.clock.now();
         let what = say(&opened.state, now);
         if what.is_empty() {
-            return;
+            return None;
         }
         let events = what.into_iter().map(|what| Event { at: now, by: by.clone(), what });
         let page = runner::page(&opened, events.collect());
-        match ledger.append(&environment, opened.head.as_ref(), page).await {
-            Ok(_) => return,
+        match ledger.append(&environment, opened.head.as_ref(), page.clone()).await {
+            Ok(appended) => return Some(rack::after(opened, &page, &appended)),
             Err(LedgerError::Lost { .. }) => {}
             Err(_) => world.sleep(Span::seconds(3)).await,
         }
     }
+    None
 }
 
-/// Starts the next promotion when there is one to start.
-pub(super) async fn start(world: Arc<World>, story: Arc<Story>, me: Holder, by_hand: bool) {
+/// Starts the next promotion when there is one to start; what it has come to with that.
+pub(super) async fn start(world: Arc<World>, story: Arc<Story>, me: Holder, by_hand: bool) -> Option<Opened> {
     let plan = |state: &State, now: Stamp| {
         let rests = state.paused(now).is_some() && !by_hand;
         let n = story::candidate(state, story.natures.len(), now).filter(|_| !rests);
         n.map(|n| What::Started { plan: Arc::new(story.plan(n, state)) }).into_iter().collect()
     };
     let by = if by_hand { Actor::new("bob").expect("an actor") } else { me.actor };
-    say(world, plan, by).await;
+    say(world, plan, by).await
 }
 
 /// The facts that a deed stands for.

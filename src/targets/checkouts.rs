@@ -1,7 +1,7 @@
 //! The folder of checkouts: one per tree, checked out and built once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs::{self, File},
     io,
@@ -62,6 +62,28 @@ pub fn changed_by_hand(dir: &Path) -> io::Result<Vec<(String, Option<Stamp>)>> {
         }
     }
     Ok(changed)
+}
+
+/// The first link that leads out of the checkout, by its path from there: `used` itself, what is below it, and what links
+/// inside lead to. A link to nothing is told by whoever opens it.
+pub fn leads_out(dir: &Path, used: &Path) -> io::Result<Option<PathBuf>> {
+    let root = dir.canonicalize()?;
+    let (mut ahead, mut seen) = (vec![root.join(used)], BTreeSet::new());
+    while let Some(path) = ahead.pop() {
+        let real = match path.canonicalize() {
+            Ok(real) => real,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if !real.starts_with(&root) {
+            return Ok(Some(path.strip_prefix(&root).unwrap_or(&path).to_owned()));
+        }
+        if real.is_dir() && seen.insert(real.clone()) {
+            let entries: Vec<_> = fs::read_dir(&real)?.collect::<Result<_, _>>()?;
+            ahead.extend(entries.iter().map(fs::DirEntry::path));
+        }
+    }
+    Ok(None)
 }
 
 /// Puts files that were changed by hand back as the tree has them. What runs there keeps its folder, and what it has read.

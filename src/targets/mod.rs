@@ -21,7 +21,7 @@ pub use self::{
 };
 pub use crate::model::{Difference, Rehearsal, SourcePlace};
 use crate::{
-    model::{CommitId, ComponentName, EnvironmentName, Portion, Release, TreeId, Version},
+    model::{CommitId, ComponentName, EnvironmentName, Portion, Release, Stamp, TreeId, Version},
     pipeline::TargetKind,
 };
 
@@ -129,6 +129,30 @@ pub enum TargetError {
     Fenced { ours: u64, seen: u64 },
 }
 
+impl TargetError {
+    /// The error of one of several places: that nothing was done here says nothing of the others.
+    fn among_others(self, others: bool) -> TargetError {
+        match self {
+            TargetError::Unreached { what, source } if others => TargetError::World { what, source },
+            error @ (TargetError::Release(_)
+            | TargetError::World { .. }
+            | TargetError::Unreached { .. }
+            | TargetError::Fenced { .. }) => error,
+        }
+    }
+}
+
+/// An error with its causes.
+fn sentence(error: &TargetError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
 /// What a target needs to know of its surroundings.
 #[derive(Clone)]
 pub struct Site {
@@ -184,6 +208,8 @@ pub struct Head {
     pub tree: TreeId,
     pub message: String,
     pub author: String,
+    /// When it was made, as its committer's clock had it.
+    pub at: Option<Stamp>,
 }
 
 /// One kind of target: what the pipeline room needs of it, and how it is made from a checked configuration.

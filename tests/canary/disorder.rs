@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     kinds::Kind,
     watcher::Watcher,
-    world::{World, image, manifest, release, share},
+    world::{World, image, manifest, only_stable, release, share},
 };
 
 const ROUTES: &str = "httproutes.gateway.networking.k8s.io";
@@ -38,7 +38,7 @@ async fn somebody_elses_weight_is_told_and_not_taken_over() {
     let note = world.hand_back().await.expect("the way back is always open");
     assert!(note.contains("mallory"), "{note}");
     let route = world.get(ROUTES, "web").await.expect("a route");
-    assert_eq!(route["spec"]["rules"][1]["backendRefs"], json!([{"name": "web", "port": 80}]));
+    only_stable(&route);
     world.gone().await;
 }
 
@@ -119,7 +119,7 @@ async fn an_autoscalers_number_is_the_measure() {
         assert_eq!(pods("web").await, 6, "{to}");
     }
     scale("2").await;
-    let watcher = Watcher::of(&world);
+    let watcher = Watcher::of_pods(&world, 6, 0);
     let note = world.hand_back().await.expect("back");
     assert!(note.contains("was brought to 6 pods first"), "{note}");
     assert_eq!(pods("web").await, 6);

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicIsize, Ordering},
     },
 };
@@ -26,6 +26,8 @@ pub enum Cut {
 
 pub struct Door {
     pub kube: Kube,
+    /// What went through, in this order: method, path and body.
+    pub writes: Arc<Mutex<Vec<(Method, String, Vec<u8>)>>>,
     shut: Arc<Notify>,
     serving: JoinHandle<()>,
 }
@@ -34,6 +36,7 @@ struct Behind {
     client: kube::Client,
     writes_left: AtomicIsize,
     cut: Cut,
+    writes: Arc<Mutex<Vec<(Method, String, Vec<u8>)>>>,
     shut: Arc<Notify>,
 }
 
@@ -44,7 +47,9 @@ impl Door {
         let port = listener.local_addr().expect("an address").port();
         let shut = Arc::new(Notify::new());
         let writes_left = AtomicIsize::new(isize::try_from(writes).expect("a few"));
-        let behind = Arc::new(Behind { client: to.client.clone(), writes_left, cut, shut: shut.clone() });
+        let writes = Arc::new(Mutex::default());
+        let (client, log) = (to.client.clone(), writes.clone());
+        let behind = Arc::new(Behind { client, writes_left, cut, writes: log, shut: shut.clone() });
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let behind = behind.clone();
@@ -57,7 +62,7 @@ impl Door {
         });
         let address = format!("http://127.0.0.1:{port}").parse().expect("an address");
         let client = kube::Client::try_from(kube::Config::new(address)).expect("a client");
-        Door { kube: Kube::new(client), shut, serving }
+        Door { kube: Kube::new(client), writes, shut, serving }
     }
 
     /// Does it until it is done, or until the door falls shut and the one who does it is dead.
@@ -91,6 +96,10 @@ async fn pass(behind: Arc<Behind>, request: Request<Incoming>) -> io::Result<hyp
         return Err(cut());
     }
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
+    if writes {
+        let entry = (parts.method.clone(), parts.uri.path().to_owned(), body.clone());
+        behind.writes.lock().map_err(|_| io::Error::other("a test has failed"))?.push(entry);
+    }
     let answer = send(Request::from_parts(parts, Body::from(body))).await.map_err(io::Error::other)?;
     if last { Err(cut()) } else { Ok(answer) }
 }

@@ -5,10 +5,14 @@ mod cluster;
 
 mod crashes;
 mod data_plane;
+mod definitions;
 mod disorder;
 mod door;
 mod kinds;
+mod namesakes;
+mod parts;
 mod stories;
 mod target;
+mod tracks;
 mod watcher;
 mod world;

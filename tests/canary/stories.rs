@@ -1,22 +1,34 @@
 //! The good story and the bad one, by every router.
 
 use futures_util::future::join_all;
-use piton::targets::kubernetes::canary::{Brought, Stable};
+use hyper::Method;
+use piton::{
+    model::Share,
+    targets::kubernetes::canary::{Brought, Stable},
+};
 use serde_json::{Value, json};
 
 use crate::{
+    door::{Cut, Door},
     kinds::Kind,
     watcher::Watcher,
     world::{PODS, World, image, release, share},
 };
+
+/// More than an act makes.
+const WRITES_MAX: usize = 1_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_router_promotes() {
     join_all(Kind::ALL.map(|kind| async move { promotes(World::with(kind).await).await })).await;
 }
 
+/// Whose way is looked at all the time; the looks of all would be the machine's main work.
+const WATCHED: [Kind; 3] = [Kind::Nginx, Kind::Istio, Kind::Traefik];
+
 async fn promotes(world: World) {
     let kind = world.kind;
+    let watcher = WATCHED.contains(&kind).then(|| Watcher::of(&world));
     let before = world.state().await;
     let pods = world.stable_pods().await;
     let brought = world.bring_up(2).await.expect("it comes up");
@@ -41,6 +53,9 @@ async fn promotes(world: World) {
     assert_eq!(after["configmaps"]["settings"], json!({"greeting": "hello from 2"}), "{kind:?}");
     assert_eq!(names(&after), names(&before), "{kind:?}");
     assert_eq!(after["deployments"]["web"][1]["spec"]["containers"][0]["image"], image(2), "{kind:?}");
+    if let Some(watcher) = watcher {
+        watcher.saw_nothing_wrong().await;
+    }
     world.gone().await;
 }
 
@@ -57,12 +72,39 @@ async fn aborts(world: World) {
     for to in ["50%", "100%"] {
         world.shift(2, to).await.unwrap_or_else(|error| panic!("{kind:?} to {to}: {error}"));
     }
-    let note = world.hand_back().await.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+    let watcher = WATCHED.contains(&kind).then(|| Watcher::of(&world));
+    let door = Door::open(&world.kube, WRITES_MAX, Cut::Before).await;
+    let back = world.canary(&door.kube, 1).hand_back(None).await;
+    let note = back.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
     assert!(note.contains("on stable again"), "{kind:?}: {note}");
+    users_went_first(kind, &door);
+    if let Some(watcher) = watcher {
+        watcher.saw_nothing_wrong().await;
+    }
     world.cluster.wait_until("the canary is gone", || async { world.state().await == before }).await;
     assert_eq!(world.stable_pods().await, pods, "{kind:?}: going back restarts nothing");
     assert_eq!(world.hand_back().await.expect("again"), "", "{kind:?}: there is nothing left to do");
     world.gone().await;
+}
+
+/// By the order in which the server got the writes: all users are off the canary before anything of it is deleted.
+fn users_went_first(kind: Kind, door: &Door) {
+    let writes = door.writes.lock().expect("no panic while it is held");
+    let told: Vec<String> = writes.iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+    let first = writes.iter().position(|(method, ..)| *method == Method::DELETE).expect("something is deleted");
+    if kind == Kind::Replicas {
+        let pods = writes[..first].iter().filter(|(_, path, _)| path.contains("/pods/")).count();
+        assert_eq!(pods, PODS as usize, "each is let out of the Service: {told:?}");
+        return;
+    }
+    let wrote = |body: &[u8]| {
+        let object: Value = serde_json::from_slice(body).ok()?;
+        let record: Value =
+            serde_json::from_str(object["metadata"]["annotations"]["piton.dev/traffic"].as_str()?).ok()?;
+        serde_json::from_value::<Share>(record["share"].clone()).ok()
+    };
+    assert_eq!(wrote(&writes[0].2), Some(Share::NONE), "{kind:?}: {told:?}");
+    assert!(first > 0, "{kind:?}: {told:?}");
 }
 
 /// Small shares, where the router can say them; never to a Service without pods.
@@ -149,4 +191,49 @@ fn names(state: &Value) -> Vec<String> {
     let mut names: Vec<String> = kinds.flat_map(inside).collect();
     names.sort();
     names
+}
+
+/// Testers and mirrors as the real definitions take them, and gone without a trace afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn testers_and_mirrors_are_what_the_definitions_allow() {
+    join_all([Kind::Gateway, Kind::Istio].map(|kind| async move {
+        let more = json!({"testers": {"header": {"x-canary": "yes"}}, "mirror": "10%"});
+        let world = World::with_config(kind, more).await;
+        let before = world.state().await;
+        world.bring_up(2).await.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        world.shift(2, "50%").await.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        let route = kind.route_of(&world).await.expect("a route");
+        match kind {
+            Kind::Istio => {
+                assert_eq!(route["spec"]["http"][0]["match"][0]["headers"]["x-canary"], json!({"exact": "yes"}));
+                assert_eq!(route["spec"]["http"][1]["mirrorPercentage"]["value"], 10);
+            }
+            _ => {
+                let filter = &route["spec"]["rules"][1]["filters"][0]["requestMirror"];
+                assert_eq!(filter["fraction"], json!({"numerator": 1_000, "denominator": 10_000}));
+                let testers = world.get("httproutes.gateway.networking.k8s.io", "web-piton-testers").await;
+                let testers = testers.expect("a route of ours");
+                assert_eq!(testers["spec"]["rules"][0]["matches"][0]["headers"][0]["name"], "x-canary");
+            }
+        }
+        world.hand_back().await.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        world.cluster.wait_until("the canary is gone", || async { world.state().await == before }).await;
+        world.gone().await;
+    }))
+    .await;
+}
+
+/// The definition of a GRPCRoute here is of a version without fractions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_would_become_a_copy_of_everything_is_refused() {
+    let world = World::with_config(Kind::Grpc, json!({"mirror": "10%"})).await;
+    let before = world.state().await;
+    let refused = world.bring_up(2).await.expect_err("all would be copied").to_string();
+    assert!(refused.contains("knows no `fraction` of a mirror, and would copy every request"), "{refused}");
+    assert_eq!(world.state().await, before, "it is said before anything is made");
+    world.gone().await;
+    let world = World::with_config(Kind::Grpc, json!({"mirror": "100%"})).await;
+    world.bring_up(2).await.expect("a copy of everything is what was asked for");
+    world.hand_back().await.expect("back");
+    world.gone().await;
 }

@@ -62,7 +62,16 @@ impl World {
         let world = World { cluster, kube, namespace, kind, config, rollout, progress: Progress::default() };
         world.apply(&world.manifests(1)).await;
         world.stable_runs(1).await;
+        world.cluster.wait_until("stable is served", || async { world.served("web").await == PODS as usize }).await;
         world
+    }
+
+    /// How many ready pods a Service has.
+    pub async fn served(&self, service: &str) -> usize {
+        let labels = format!("kubernetes.io/service-name={service}");
+        let slices = self.cluster.list("endpointslices", &self.namespace, &labels).await;
+        let all = slices.iter().flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+        all.filter(|endpoint| endpoint["conditions"]["ready"] == true).count()
     }
 
     /// Acts under a lease, with the connection that is given.
@@ -167,9 +176,9 @@ impl World {
         self.cluster.get(kind, &self.namespace, name).await
     }
 
-    /// The UIDs of stable's pods: who they are, not only how many.
+    /// The UIDs of stable's own pods: who they are, not only how many.
     pub async fn stable_pods(&self) -> BTreeSet<String> {
-        let pods = self.cluster.list("pods", &self.namespace, "!piton.dev/canary").await;
+        let pods = self.cluster.list("pods", &self.namespace, "team=shop,!piton.dev/canary").await;
         let alive = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         alive.filter_map(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned)).collect()
     }
@@ -206,6 +215,13 @@ fn annotations(object: &Value) -> Value {
     let all = object["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
     let ours = |key: &String| !key.starts_with("piton.dev/") || key.ends_with("traffic");
     Value::Object(all.into_iter().filter(|(key, _)| ours(key)).collect())
+}
+
+/// An HTTPRoute leads nobody to anything but stable.
+pub fn only_stable(route: &Value) {
+    let backends = route["spec"]["rules"][1]["backendRefs"].as_array().expect("backends");
+    let names: Vec<&Value> = backends.iter().map(|backend| &backend["name"]).collect();
+    assert_eq!((names.as_slice(), &backends[0]["weight"]), ([&json!("web")].as_slice(), &json!(1)), "{route}");
 }
 
 pub fn manifest(object: Value) -> Manifest {

@@ -3,12 +3,18 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
 };
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio_rustls::TlsAcceptor;
 
 /// What stands before the 65 bytes of a P-256 point to make a SubjectPublicKeyInfo of it (RFC 5480).
 const P256_PUBLIC_KEY: [u8; 26] = [
@@ -53,6 +59,15 @@ pub fn whole(certificates: &Path) -> Result<(), String> {
         (2.., 2) => Ok(()),
         _ => Err(format!("the API server has written {chain} of 2 certificates and {key} of 2 lines around its key")),
     }
+}
+
+/// Speaks TLS as the API server does, whose certificate is for loopback.
+pub fn tls(certificates: &Path) -> io::Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(certificates.join("apiserver.crt")).map_err(io::Error::other)?;
+    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(certificates.join("apiserver.key")).map_err(io::Error::other)?;
+    let tls = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)?;
+    Ok(TlsAcceptor::from(Arc::new(tls)))
 }
 
 const KUBECONFIG: &str = r#"apiVersion: v1

@@ -22,13 +22,14 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use piton::clients::kube::Place;
 use tokio::runtime::Runtime;
 
 use plane::Plane;
 
 /// Nothing here takes longer, however loaded the machine is.
 pub const LONGEST: Duration = Duration::from_secs(120);
+/// How long a connection may take to come up.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a cluster is made of.
 #[derive(Debug, Clone)]
@@ -148,7 +149,12 @@ impl Cluster {
 
     /// A new connection as administrator. It belongs to the runtime it is made in, so each test makes its own.
     pub async fn client(&self) -> piton::clients::kube::Cluster {
-        connect(&self.kubeconfig).await
+        connect(&self.kubeconfig).await.expect("the file is right")
+    }
+
+    /// Runs another program in the cluster's folder, where `admin.kubeconfig` is, until the cluster ends.
+    pub fn run_beside(&self, program: &programs::GoProgram, flags: &[String]) {
+        self.plane().start_beside(program, flags).expect("the program starts");
     }
 
     /// The nodes that we play.
@@ -238,9 +244,18 @@ async fn play_nodes(objects: &objects::Objects, options: &Options, folder: &Path
     kubelet::FakeKubelet::start(client, options.nodes, pace, grace, folder).await.expect("the nodes are registered")
 }
 
-async fn connect(kubeconfig: &Path) -> piton::clients::kube::Cluster {
-    let place = Place { kubeconfig: Some(kubeconfig.to_owned()), context: None };
-    piton::clients::kube::Cluster::connect(&place).await.expect("the file is right")
+/// A connection of the tests' own: by its name the API server's audit log tells it from piton's.
+async fn connect(kubeconfig: &Path) -> Result<piton::clients::kube::Cluster, String> {
+    let file = kube::config::Kubeconfig::read_from(kubeconfig).map_err(|error| error.to_string())?;
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(file, &options).await;
+    let mut config = config.map_err(|error| error.to_string())?;
+    config.connect_timeout = Some(CONNECT_WITHIN);
+    let agent = hyper::header::HeaderValue::from_static("tests-of-piton");
+    config.headers.push((hyper::header::USER_AGENT, agent));
+    piton::clients::http::install_tls_provider();
+    let client = kube::Client::try_from(config).map_err(|error| error.to_string())?;
+    Ok(piton::clients::kube::Cluster::new(client))
 }
 
 /// Waits until the API server is ready, or says which program fell.
@@ -262,9 +277,7 @@ async fn answering(plane: &mut Plane, kubeconfig: &Path) -> objects::Objects {
 /// A connection is made anew at every look: it keeps the authority that it has read.
 async fn looked_into(certificates: &Path, kubeconfig: &Path) -> Result<objects::Objects, String> {
     access::whole(certificates)?;
-    let place = Place { kubeconfig: Some(kubeconfig.to_owned()), context: None };
-    let connection = piton::clients::kube::Cluster::connect(&place).await.map_err(|error| error.to_string())?;
-    let objects = objects::Objects::new(connection);
+    let objects = objects::Objects::new(connect(kubeconfig).await?);
     objects.ready().await?;
     Ok(objects)
 }

@@ -29,10 +29,26 @@ extern "C" fn cluster() {
     skip_for(without(&programs::CONTROL_PLANE));
 }
 
+/// For the `.init_array` of a group whose tests mostly wait for what others do: more of them at once than there are cores.
+pub extern "C" fn mostly_waits() {
+    const THREADS: &str = "RUST_TEST_THREADS";
+    const AT_ONCE_MIN: usize = 8;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if std::env::var_os(THREADS).is_none() {
+        // SAFETY: no other thread runs before `main`.
+        unsafe { std::env::set_var(THREADS, (cores * 3).max(AT_ONCE_MIN).to_string()) };
+    }
+}
+
 /// For the `.init_array` of a group that uses a real node.
 pub extern "C" fn a_real_node() {
     let lacks_root = (!nix::unistd::geteuid().is_root()).then(|| "it needs root, to run real pods".to_owned());
     skip_for(lacks_root.or_else(|| without(&[programs::KUBELET])).or_else(node::lacks));
+}
+
+/// For the `.init_array` of a group that uses Flux.
+pub extern "C" fn flux() {
+    skip_for(without(&programs::FLUX));
 }
 
 /// Why programs can neither be found nor built.

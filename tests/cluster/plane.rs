@@ -29,6 +29,8 @@ pub struct Plane {
     etcd: Option<Child>,
     apiserver: Option<Child>,
     controllers: Vec<Child>,
+    /// The programs that a test asked for, in the order of their start.
+    beside: Vec<&'static str>,
     etcd_ports: [Port; 2],
     port: Port,
     apiserver_flags: Vec<String>,
@@ -45,6 +47,7 @@ impl Plane {
             etcd: None,
             apiserver: None,
             controllers: Vec::new(),
+            beside: Vec::new(),
             etcd_ports: [Port::reserve(), Port::reserve()],
             port: Port::reserve(),
             apiserver_flags: apiserver_flags.to_vec(),
@@ -109,6 +112,19 @@ impl Plane {
         Ok(())
     }
 
+    /// Starts another program that works through the API server.
+    pub fn start_beside(&mut self, program: &GoProgram, flags: &[String]) -> io::Result<()> {
+        let folder = self.reaper.folder.display();
+        let mut command = Command::new("env");
+        // What it leaves over goes with the cluster.
+        command.args([format!("KUBECONFIG={folder}/admin.kubeconfig"), format!("TMPDIR={folder}")]);
+        command.arg(program.path()).args(flags);
+        let path = std::env::var("PATH").unwrap_or_default();
+        self.controllers.push(run_in_group(&self.reaper, program.name, &mut command, &path)?);
+        self.beside.push(program.name);
+        Ok(())
+    }
+
     /// Kills the API server without a warning and waits until it is gone.
     pub fn kill_apiserver(&mut self) {
         if let Some(mut child) = self.apiserver.take() {
@@ -137,7 +153,8 @@ impl Plane {
     /// The last lines of every program.
     pub fn logs(&self) -> String {
         let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "kubelet"];
-        names.map(|name| format!("--- {name}\n{}\n", tail(self.folder(), name))).concat()
+        let all = names.iter().chain(&self.beside);
+        all.map(|name| format!("--- {name}\n{}\n", tail(self.folder(), name))).collect()
     }
 
     fn run(&self, program: &GoProgram, flags: &[String]) -> io::Result<Child> {

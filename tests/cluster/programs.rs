@@ -19,6 +19,8 @@ pub struct GoProgram {
     pub version_of: &'static str,
     /// Linker assignments; `{version}`, `{major}` and `{minor}` are filled in.
     pub stamps: &'static [&'static str],
+    /// Where the module of `version_of` has the CRDs that the program needs.
+    pub crds: Option<&'static str>,
 }
 
 pub const ETCD: GoProgram = GoProgram {
@@ -27,6 +29,7 @@ pub const ETCD: GoProgram = GoProgram {
     package: "go.etcd.io/etcd/server/v3",
     version_of: "go.etcd.io/etcd/server/v3",
     stamps: &[],
+    crds: None,
 };
 pub const APISERVER: GoProgram = kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
 pub const CONTROLLER_MANAGER: GoProgram =
@@ -40,6 +43,7 @@ pub const HELM_3: GoProgram = GoProgram {
     package: "helm.sh/helm/v3/cmd/helm",
     version_of: "helm.sh/helm/v3",
     stamps: &["helm.sh/helm/v3/internal/version.version={version}"],
+    crds: None,
 };
 pub const HELM_4: GoProgram = GoProgram {
     name: "helm4",
@@ -47,6 +51,22 @@ pub const HELM_4: GoProgram = GoProgram {
     package: "helm.sh/helm/v4/cmd/helm",
     version_of: "helm.sh/helm/v4",
     stamps: &["helm.sh/helm/v4/internal/version.version={version}"],
+    crds: None,
+};
+/// Flux: what fetches branches, what applies them, and what upgrades charts from them.
+pub const FLUX: [GoProgram; 3] = [
+    flux("source-controller", "github.com/fluxcd/source-controller"),
+    flux("kustomize-controller", "github.com/fluxcd/kustomize-controller"),
+    flux("helm-controller", "github.com/fluxcd/helm-controller"),
+];
+/// A registry that keeps everything in memory.
+pub const REGISTRY: GoProgram = GoProgram {
+    name: "registry",
+    folder: "tests/cluster/modules/registry",
+    package: "github.com/google/go-containerregistry/cmd/registry",
+    version_of: "github.com/google/go-containerregistry",
+    stamps: &[],
+    crds: None,
 };
 
 /// What every cluster runs, and what looks at it.
@@ -64,8 +84,22 @@ const fn kubernetes(name: &'static str, package: &'static str) -> GoProgram {
             "k8s.io/component-base/version.gitMinor={minor}",
             "k8s.io/component-base/version.gitTreeState=clean",
         ],
+        crds: None,
     }
 }
+
+const fn flux(name: &'static str, package: &'static str) -> GoProgram {
+    GoProgram {
+        name,
+        folder: "tests/cluster/modules/flux",
+        package,
+        version_of: package,
+        stamps: &[],
+        crds: Some("config/crd/bases"),
+    }
+}
+
+const CRDS: &str = "crds.yaml";
 
 impl GoProgram {
     /// Where the program is: in `KUBEBUILDER_ASSETS`, in the cache, or in the cache after it is built.
@@ -82,9 +116,9 @@ impl GoProgram {
     /// The version in `go.mod`, as in `v1.36.3`.
     pub fn version(&self) -> String {
         let text = self.go_mod();
-        let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let required = lines.find(|words| words.contains(&self.version_of) && !words.contains(&"tool"));
-        let version = required.and_then(|words| words.into_iter().find(|word| word.starts_with('v')));
+        let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut naming = lines.filter(|words| words.contains(&self.version_of) && !words.contains(&"=>"));
+        let version = naming.find_map(|words| words.into_iter().find(|word| word.starts_with('v')));
         version.unwrap_or_else(|| panic!("{}/go.mod requires no {}", self.folder, self.version_of)).to_owned()
     }
 
@@ -113,7 +147,32 @@ impl GoProgram {
         let output = go.output().unwrap_or_else(|e| panic!("cannot run `go`, which builds {}: {e}", self.name));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "cannot build {} in {}: {said}", self.name, self.folder);
+        if let Some(crds) = self.crds {
+            self.keep_crds(crds);
+        }
         say(&format!("built {} {version} in {} s", self.name, began.elapsed().as_secs()));
+    }
+
+    /// The CRDs that the program needs, as one text.
+    pub fn crds(&self) -> String {
+        let file = self.cached().with_file_name(CRDS);
+        if !file.is_file() {
+            self.build();
+        }
+        fs::read_to_string(file).expect("it was written before the program")
+    }
+
+    /// Keeps them beside the program, so that a cache of programs needs no modules.
+    fn keep_crds(&self, folder: &str) {
+        let mut go = Command::new("go");
+        go.args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", self.version_of]).current_dir(self.source());
+        let output = go.env("GOTOOLCHAIN", "local").env_remove("GOFLAGS").output().expect("`go` has just run");
+        let module = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        let mut files: Vec<_> = fs::read_dir(module.join(folder)).expect("the module has it").flatten().collect();
+        files.sort_by_key(fs::DirEntry::file_name);
+        let texts = files.iter().map(|file| fs::read_to_string(file.path()).expect("it is text"));
+        let all = texts.collect::<Vec<_>>().join("\n---\n");
+        fs::write(self.cached().with_file_name(CRDS), all).expect("room for the cache");
     }
 
     fn ldflags(&self, version: &str) -> String {

@@ -1,6 +1,11 @@
 //! Who we are and what we may do, and that it ends in the middle.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
 
 use crate::world::{CANARY, World, impatient};
 
@@ -107,4 +112,81 @@ fn a_token_that_ends_in_the_middle_is_named_and_a_fresh_one_goes_on() {
     world.sandbox.piton(&["rollback", "production", "--reason", "nobody knows"]).ends(0).says("rolled back");
     world.settles_on("1.0.0");
     world.keeps_the_laws();
+}
+
+/// A kubeconfig that says where the token is, and the token itself, which ends with the Secret it is bound to.
+struct Renewed<'a> {
+    world: &'a World,
+    user: &'a str,
+    token: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl<'a> Renewed<'a> {
+    fn user(world: &'a World, user: &'a str, how: impl Fn(&str) -> Value) -> Renewed<'a> {
+        let file = world.block_on(world.cluster.user(user, RIGHTS));
+        let mut config: Value = serde_yaml::from_str(&fs::read_to_string(&file).expect("a file")).expect("YAML");
+        let (token, kubeconfig) = (world.sandbox.path("token"), world.sandbox.path("renewed.kubeconfig"));
+        config["users"][0]["user"] = how(&token.display().to_string());
+        fs::write(&kubeconfig, config.to_string()).expect("room on the disk");
+        let renewed = Renewed { world, user, token, kubeconfig };
+        renewed.renew("first");
+        renewed
+    }
+
+    fn kubectl(&self, words: &[&str]) -> String {
+        let words: Vec<&str> = ["--namespace=test-users"].iter().chain(words).copied().collect();
+        self.world.block_on(self.world.cluster.kubectl(&words))
+    }
+
+    /// Another token, bound to a Secret of this name; a kubeconfig that has nothing but it.
+    fn renew(&self, name: &str) -> PathBuf {
+        let secret = format!("{}-{name}", self.user);
+        self.kubectl(&["create", "secret", "generic", &secret]);
+        let bound = format!("--bound-object-name={secret}");
+        let token = self.kubectl(&["create", "token", self.user, "--bound-object-kind=Secret", &bound]);
+        fs::write(&self.token, token.trim()).expect("room on the disk");
+        self.world.cluster.kubeconfig_with(&secret, token.trim())
+    }
+
+    fn ends(&self, name: &str, only: &Path) {
+        self.kubectl(&["delete", "secret", &format!("{}-{name}", self.user)]);
+        self.world.until_refused(only, 401);
+    }
+}
+
+/// The running promotion takes the fresh token up, and nobody notices.
+fn takes_a_fresh_token_up(user: &str, how: impl Fn(&str) -> Value) {
+    let world = World::new(&impatient());
+    let renewed = Renewed::user(&world, user, how);
+    world.write_pipeline(&renewed.kubeconfig, &impatient());
+    world.sandbox.commit("another user");
+    world.sandbox.piton(&["promote", "production"]).ends(0);
+    let second = renewed.renew("second");
+    let running = world.in_the_middle_of("1.1.0");
+    renewed.ends("first", &world.cluster.folder().join(format!("{user}-first.kubeconfig")));
+    renewed.renew("third");
+    renewed.ends("second", &second);
+    world.may_go_on();
+    let ran = running.wait().ends(0).says("promoted");
+    assert!(!format!("{ran}").contains("Unauthorized"), "{ran}");
+    world.settles_on("1.1.0");
+    world.keeps_the_laws();
+}
+
+#[test]
+fn a_token_file_that_is_renewed_is_read_again() {
+    takes_a_fresh_token_up("renewed-file", |file| json!({ "tokenFile": file }));
+}
+
+/// The plugin says nothing of when its token ends.
+#[test]
+fn a_plugin_whose_token_ends_is_asked_again() {
+    takes_a_fresh_token_up("renewed-plugin", |file| {
+        let print = r#"printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}' "$(cat "$0")""#;
+        json!({ "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", print, file],
+            "interactiveMode": "Never",
+        } })
+    });
 }

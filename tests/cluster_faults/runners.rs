@@ -10,23 +10,45 @@ use nix::sys::signal::Signal;
 
 use crate::world::{CANARY, IMAGE_PATH, World, image, impatient, tick_to_the_end};
 
-#[test]
-fn a_killed_runner_is_followed_by_another_and_no_step_is_free() {
-    for moment in ["a rollback goes to", "deployed", "→ 50%", "→ 100%"] {
-        let world = World::new(CANARY);
-        world.bump("1.1.0");
-        let mut running = world.promote();
-        running.until_said(moment);
-        running.signal(Signal::SIGKILL);
-        running.wait();
-        // Killed before the ledger has it, it never was: whoever asked asks again.
-        if world.status()["attempt"].is_null() {
-            world.promote().wait();
-        }
-        tick_to_the_end(&world);
-        world.settles_on("1.1.0");
-        world.keeps_the_laws();
+/// A killed runner is followed by another one, and no step is free.
+mod killed {
+    use super::followed_from;
+
+    #[test]
+    fn before_anything_is_touched() {
+        followed_from("a rollback goes to");
     }
+
+    #[test]
+    fn with_the_canary_up() {
+        followed_from("deployed");
+    }
+
+    #[test]
+    fn with_half_of_the_users_on_it() {
+        followed_from("→ 50%");
+    }
+
+    #[test]
+    fn with_all_users_on_it() {
+        followed_from("→ 100%");
+    }
+}
+
+fn followed_from(moment: &str) {
+    let world = World::new(CANARY);
+    world.bump("1.1.0");
+    let mut running = world.promote();
+    running.until_said(moment);
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    // Killed before the ledger has it, it never was: whoever asked asks again.
+    if world.status()["attempt"].is_null() {
+        world.promote().wait();
+    }
+    tick_to_the_end(&world);
+    world.settles_on("1.1.0");
+    world.keeps_the_laws();
 }
 
 /// Their ledgers know nothing of each other, so no lease keeps them apart: only the number on what is deployed does.
@@ -78,23 +100,30 @@ int clock_gettime(clockid_t clock, struct timespec *at) {
 ";
 
 #[test]
-fn runners_whose_clocks_differ_follow_each_other() {
-    // A clock that is behind makes the hold longer by as much.
-    for seconds in [-20, 20] {
-        let world = World::new(CANARY);
-        let Some(library) = skewed(&world, seconds) else {
-            eprintln!("SKIPPED: there is no C compiler, which moves the clock of a runner");
-            return;
-        };
-        let library = library.display().to_string();
-        let running = world.in_the_middle_of("1.1.0");
-        running.signal(Signal::SIGKILL);
-        running.wait();
-        world.may_go_on();
-        let ran = world.sandbox.piton_with(&[("LD_PRELOAD", &library)], &["promote", "production", "--wait"]);
-        // One that is early may find the lease still held, and says so.
-        assert!([Some(0), Some(75)].contains(&ran.code), "{seconds}: {ran}");
-        tick_to_the_end(&world);
-        world.settles_on("1.1.0");
-    }
+fn a_runner_whose_clock_is_behind_follows_another() {
+    // It makes the hold longer by as much.
+    followed_by_a_clock_off_by(-20);
+}
+
+#[test]
+fn a_runner_whose_clock_is_ahead_follows_another() {
+    followed_by_a_clock_off_by(20);
+}
+
+fn followed_by_a_clock_off_by(seconds: i64) {
+    let world = World::new(CANARY);
+    let Some(library) = skewed(&world, seconds) else {
+        eprintln!("SKIPPED: there is no C compiler, which moves the clock of a runner");
+        return;
+    };
+    let library = library.display().to_string();
+    let running = world.in_the_middle_of("1.1.0");
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    world.may_go_on();
+    let ran = world.sandbox.piton_with(&[("LD_PRELOAD", &library)], &["promote", "production", "--wait"]);
+    // One that is early may find the lease still held, and says so.
+    assert!([Some(0), Some(75)].contains(&ran.code), "{seconds}: {ran}");
+    tick_to_the_end(&world);
+    world.settles_on("1.1.0");
 }

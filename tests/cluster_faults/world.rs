@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
 use piton::{
@@ -56,16 +56,33 @@ pub struct World {
     /// Whether there is a canary step.
     splits: bool,
     runtime: Runtime,
+    // Last, so that the next one comes when everything of this one is gone.
+    _turn: Option<MutexGuard<'static, Option<Arc<Cluster>>>>,
 }
 
 /// For tests that do no harm to the cluster itself.
 static SHARED: OnceLock<Arc<Cluster>> = OnceLock::new();
+/// For those that do, one after the other.
+static HARMED: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
 
 impl World {
     /// In the cluster that these tests share, with version 1.0.0 live.
     pub fn new(environments: &str) -> World {
         let shared = SHARED.get_or_init(|| Arc::new(Cluster::up(Options::default())));
         World::established(shared.clone(), environments)
+    }
+
+    /// In a cluster whose API server may be killed or stopped, as nobody else is there, with version 1.0.0 live.
+    pub fn to_harm(environments: &str) -> World {
+        let mut turn = HARMED.lock().unwrap_or_else(|failed| {
+            // Whoever failed may have left it without its server.
+            HARMED.clear_poison();
+            let mut turn = failed.into_inner();
+            *turn = None;
+            turn
+        });
+        let cluster = turn.get_or_insert_with(|| Arc::new(Cluster::up(Options::default()))).clone();
+        World { _turn: Some(turn), ..World::established(cluster, environments) }
     }
 
     /// In a cluster of its own, with version 1.0.0 live.
@@ -90,7 +107,7 @@ impl World {
         let door = Door::before(cluster.kubeconfig(), sandbox.root());
         let watchman = Watchman::of(cluster.kubeconfig(), &namespace);
         let splits = environments.contains("canary:");
-        let world = World { sandbox, namespace, cluster, door, watchman, splits, runtime };
+        let world = World { sandbox, namespace, cluster, door, watchman, splits, runtime, _turn: None };
         let kubeconfig = world.door.kubeconfig.clone();
         world.write_pipeline(&kubeconfig, environments);
         world.sandbox.write("deploy/web.yaml", DEPLOYMENT.replace("@REPLICAS@", &REPLICAS.to_string()));
@@ -192,9 +209,10 @@ impl World {
     pub fn settles_on(&self, version: &str) {
         let so = || {
             let served = self.served();
+            // The rest is asked of the server only then: many wait here at once.
+            (served.len() == REPLICAS && served.iter().all(|v| v == version)).then_some(())?;
             let config = self.object("ConfigMap", &self.namespace, "web")?;
-            let all = served.len() == REPLICAS && served.iter().all(|v| v == version);
-            (all && config["data"]["greeting"] == version && self.canaries().is_empty()).then_some(())
+            (config["data"]["greeting"] == version && self.canaries().is_empty()).then_some(())
         };
         let said = || format!("served {:?}, beside it {:?}\n{}", self.served(), self.canaries(), self.status());
         until_or(&format!("users to get {version} alone"), so, said);
@@ -278,6 +296,7 @@ gates:
 
 defaults:
   deadline: 10m
+  drift: { every: 2s }
   deploy: { tries: 20 }
   rollback: { within: 5m, tries: 50, pause: 500ms }
   target:

@@ -1,14 +1,9 @@
 //! What is found before anything is pushed, and tools that never look.
 
-use std::sync::atomic::Ordering;
-
 use piton::targets::{Act, Target, TargetError, gitops::Config};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{
-    tool::Kind,
-    world::{World, apply, back, git, shift},
-};
+use crate::world::{Kind, World, apply, back, git, shift};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_that_never_looks_is_not_the_releases_fault() {
@@ -17,15 +12,53 @@ async fn a_tool_that_never_looks_is_not_the_releases_fault() {
         let mut config = world.config();
         let one = world.release("1");
         shift(&world.target(config.clone()), &one, 1).await.expect("it is good");
-        world.tool.asleep.store(true, Ordering::Relaxed);
+        world.look_away(true, &mut config);
         config["within"] = json!("2s");
         let error = shift(&world.target(config), &world.release("2"), 1).await.expect_err("nobody looks");
         assert!(matches!(error, TargetError::World { .. }), "{error}");
         assert!(error.to_string().contains("it did not take up our commit"), "{error}");
-        world.tool.asleep.store(false, Ordering::Relaxed);
+        world.look_away(false, &mut Value::Null);
         back(&world.target(world.config()), &one, Some(&one), 1).await.expect("it is awake again");
         assert_eq!(world.image().await, "shop/web:1");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_cannot_be_fetched_is_said() {
+    let world = World::new(Kind::Flux).await;
+    let (one, two) = (world.release("1"), world.release("2"));
+    shift(&world.target(world.config()), &one, 1).await.expect("it is good");
+    world.forbid(true);
+    let mut config = world.config();
+    config["within"] = json!("5s");
+    let error = shift(&world.target(config), &two, 1).await.expect_err("the source is behind a closed door");
+    assert!(matches!(error, TargetError::World { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("it did not take up our commit") && said.contains("its GitRepository"), "{said}");
+    assert!(said.contains("authorization failed") || said.contains("403"), "{said}");
+    world.forbid(false);
+    back(&world.target(world.config()), &two, Some(&one), 1).await.expect("the door is open again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_is_pushed_while_the_api_server_is_away() {
+    let world = World::new(Kind::Flux).await;
+    let (one, two) = (world.release("1"), world.release("2"));
+    for release in [&one, &two] {
+        shift(&world.target(world.config()), release, 1).await.expect("it is good");
+    }
+    let mut away = world.config();
+    away["cluster"]["kubeconfig"] = json!(world.kubeconfig_of_nobody());
+    let error = shift(&world.target(away.clone()), &one, 1).await.expect_err("forward, we look first");
+    assert!(matches!(error, TargetError::Unreached { .. }), "{error}");
+    assert_eq!(world.log().len(), 2, "nothing is pushed forward");
+    let error = back(&world.target(away), &two, Some(&one), 1).await.expect_err("nobody knows how it ends");
+    assert!(matches!(error, TargetError::World { .. }), "{error}");
+    assert!(error.to_string().contains("the way back is pushed to `deploy/production` as "), "{error}");
+    assert_eq!(world.log().pop().map(|(_, tree)| tree), Some(one.tree.to_string()));
+    back(&world.target(world.config()), &two, Some(&one), 1).await.expect("the API server is there again");
+    assert_eq!(world.log().len(), 3, "it is not pushed twice");
+    assert_eq!(world.image().await, "shop/web:1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

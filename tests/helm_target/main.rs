@@ -4,6 +4,8 @@
 mod cluster;
 
 mod charts;
+mod drift;
+mod registry;
 mod stories;
 mod stuck;
 mod world;

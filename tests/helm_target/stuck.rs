@@ -87,6 +87,23 @@ async fn a_deploy_that_was_cut_off_can_be_done_again() {
     assert_eq!(world.container("web").await["image"], "shop/web:2");
 }
 
+/// What Helm remembers is changed last: a release that comes to nothing leaves no trace there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_helm_remembers_stays_where_a_release_cannot_be_rendered() {
+    let world = World::new(4).await;
+    let target = world.target(world.config());
+    deploy(&target, &world.release("1", ""), 1).await.expect("it is good");
+    shift(&target, &world.release("2", "hook: 2-pull"), 1).await.expect_err("its hook cannot run");
+    let before = world.history().await;
+    assert_eq!(before, [(1, "deployed".to_owned()), (2, "failed".to_owned())]);
+    let incomplete = world.release_with(&[]);
+    shift(&target, &incomplete, 1).await.expect_err("its values are missing");
+    assert_eq!(world.history().await, before);
+    let wrong = world.release_with(&[("chart/templates/wrong.yaml", "{{ fail \"no\" }}"), ("prod.yaml", "tag: 3")]);
+    shift(&target, &wrong, 1).await.expect_err("it cannot be rendered");
+    assert_eq!(world.history().await, before);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_runner_is_refused() {
     let world = World::new(4).await;

@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -39,12 +40,17 @@ impl Checkout for Trees {
         for (path, text) in files {
             let path = dir.join(path);
             fs::create_dir_all(path.parent().expect("it is in a folder")).expect("room on the disk");
-            fs::write(path, text).expect("room on the disk");
+            match text.strip_prefix(LINK) {
+                Some(to) => symlink(to, path).expect("room on the disk"),
+                None => fs::write(path, text).expect("room on the disk"),
+            }
         }
         Ok(())
     }
 }
 
+/// A file whose text begins so is a link to what follows.
+pub const LINK: &str = "link to ";
 const CHART: &str = "apiVersion: v2\nname: web\nversion: 1.0.0\n";
 const TEMPLATE: &str = r#"apiVersion: v1
 kind: ConfigMap
@@ -63,7 +69,7 @@ spec:
       terminationGracePeriodSeconds: 1
       containers:
       - name: web
-        image: shop/web:{{ .Values.tag }}
+        image: {{ .Values.image }}:{{ .Values.tag }}
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
         {{- if .Values.debug }}
         env: [{name: DEBUG, value: "1"}]
@@ -94,7 +100,7 @@ spec:
       containers: [{name: migrate, image: "shop/migrate:{{ .Values.hook }}"}]
 {{- end }}
 "#;
-const VALUES: &str = "greeting: hello\nreplicas: 2\nselector: web\nextra: false\ndebug: false\nhook: ''\nwhen: post-install,post-upgrade\n";
+const VALUES: &str = "image: shop/web\ngreeting: hello\nreplicas: 2\nselector: web\nextra: false\ndebug: false\nhook: ''\nwhen: post-install,post-upgrade\n";
 
 impl World {
     pub async fn new(major: u32) -> World {

@@ -342,7 +342,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().expect("a runtime").block_on(future)
 }
 
-fn hook(world: &World, name: &str, script: &str) {
+pub fn hook(world: &World, name: &str, script: &str) {
     let path = world.origin().join("hooks").join(name);
     std::fs::create_dir_all(world.origin().join("hooks")).expect("a folder");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");

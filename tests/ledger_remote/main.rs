@@ -2,6 +2,8 @@
 
 mod alone;
 mod faults;
+#[path = "../support/git_http.rs"]
+mod git_http;
 mod history;
 mod hosts;
 mod http;
@@ -9,4 +11,5 @@ mod http;
 mod ledger_world;
 mod local;
 mod signatures;
+mod together;
 mod writers;

@@ -25,8 +25,27 @@ fn a_push_is_found_by_the_poll_and_promoted() {
         .collect();
     assert_eq!(shares, ["10", "50", "100"], "every step, once");
     assert_eq!(controller.ask("/healthz").0, 200);
+    let port = controller.port;
     let left = controller.leave().ends(0);
     assert!(left.err.contains("leaving"), "{left}");
+    assert!(
+        left.err.contains(&format!("address=127.0.0.1:{port}")),
+        "the port that it has, not the one asked for: {left}"
+    );
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_written_to_ends_it_at_once() {
+    let world = World::new(&production("200ms"));
+    let file = world.sandbox.path("no-folder");
+    std::fs::write(&file, "").expect("a file");
+    let state = file.join("state").display().to_string();
+    let follow = format!("shop={}", world.sandbox.origin().display());
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--state-dir", &state, "--follow", &follow, "--no-lease"];
+    let ended = world.sandbox.piton(&serve).ends(2);
+    assert!(ended.err.contains(&format!("cannot keep anything in the state folder {state}")), "{ended}");
+    assert!(ended.err.contains("--state-dir"), "{ended}");
+    assert!(!ended.err.contains("serving on"), "nobody is told an address: {ended}");
 }
 
 #[test]

@@ -18,9 +18,9 @@ use serde_json::Value;
 pub use program::{Ran, Running};
 
 /// Nothing here takes longer, however loaded the machine is.
-pub const LONGEST: Duration = Duration::from_secs(90);
+pub const LONGEST: Duration = Duration::from_secs(240);
 /// From one look at the real thing to the next.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(40);
 
 /// A folder with a bare origin, a clone of it, and the state of what runs. Everything ends with it.
 pub struct Sandbox {

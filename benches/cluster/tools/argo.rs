@@ -14,7 +14,11 @@ pub const PROGRAM: GoProgram = GoProgram {
     package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
     version_of: "github.com/argoproj/argo-rollouts",
     stamps: &[],
+    crds: None,
 };
+
+/// Its names before the API server.
+pub const AGENTS: &[&str] = &["rollouts-controller", "argo-rollouts"];
 
 pub fn make(site: Site) -> Box<dyn Tool> {
     Box::new(Argo { site, controller: None, ports: [Port::reserve(), Port::reserve()] })
@@ -98,7 +102,7 @@ impl Tool for Argo {
     }
 
     fn agents(&self) -> &'static [&'static str] {
-        &["rollouts-controller", "argo-rollouts"]
+        AGENTS
     }
 
     fn start<'a>(&'a mut self, tag: &'a str) -> BoxFuture<'a, Answer<()>> {

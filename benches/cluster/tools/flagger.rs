@@ -14,7 +14,11 @@ pub const PROGRAM: GoProgram = GoProgram {
     package: "github.com/fluxcd/flagger/cmd/flagger",
     version_of: "github.com/fluxcd/flagger",
     stamps: &[],
+    crds: None,
 };
+
+/// Its names before the API server.
+pub const AGENTS: &[&str] = &["flagger"];
 
 pub fn make(site: Site) -> Box<dyn Tool> {
     Box::new(Flagger { site, controller: None, port: Port::reserve() })
@@ -95,7 +99,12 @@ impl Tool for Flagger {
     }
 
     fn agents(&self) -> &'static [&'static str] {
-        &["flagger"]
+        AGENTS
+    }
+
+    /// A minute each.
+    fn times(&self) -> usize {
+        1
     }
 
     fn start<'a>(&'a mut self, tag: &'a str) -> BoxFuture<'a, Answer<()>> {

@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{Answer, Ending, PATIENCE_SECONDS, Site, Tool, built, image, workload};
+use super::{Answer, Ending, PATIENCE_SECONDS, Site, Tool, bare_start, built, image, workload};
 use crate::cluster::programs::{GoProgram, HELM_3, HELM_4};
 
 pub fn three(site: Site) -> Box<dyn Tool> {
@@ -42,6 +42,10 @@ impl Tool for Helm {
 
     fn agents(&self) -> &'static [&'static str] {
         &["Helm", "helm3", "helm4"]
+    }
+
+    fn startup(&self) -> BoxFuture<'_, Answer<Option<f64>>> {
+        Box::pin(async move { bare_start(&self.site, &built(self.program).await?, &["version", "--short"]).await })
     }
 
     fn start<'a>(&'a mut self, tag: &'a str) -> BoxFuture<'a, Answer<()>> {

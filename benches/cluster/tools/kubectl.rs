@@ -2,7 +2,8 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{Answer, Ending, PATIENCE_SECONDS, Site, Tool, image, workload};
+use super::{Answer, Ending, PATIENCE_SECONDS, Site, Tool, bare_start, built, image, workload};
+use crate::cluster::programs::KUBECTL;
 
 pub fn make(site: Site) -> Box<dyn Tool> {
     Box::new(Kubectl { site })
@@ -31,6 +32,11 @@ impl Tool for Kubectl {
 
     fn agents(&self) -> &'static [&'static str] {
         &["kubectl"]
+    }
+
+    fn startup(&self) -> BoxFuture<'_, Answer<Option<f64>>> {
+        let words = ["version", "--client"];
+        Box::pin(async move { bare_start(&self.site, &built(KUBECTL).await?, &words).await })
     }
 
     fn start<'a>(&'a mut self, tag: &'a str) -> BoxFuture<'a, Answer<()>> {

@@ -51,6 +51,16 @@ pub trait Tool: Send + Sync {
     /// What it calls itself before the API server.
     fn agents(&self) -> &'static [&'static str];
 
+    /// How often a good change and the way back are tried; the middle of them is shown.
+    fn times(&self) -> usize {
+        3
+    }
+
+    /// How long its program takes to start and to find that there is nothing to do; nothing where it runs all the time.
+    fn startup(&self) -> BoxFuture<'_, Answer<Option<f64>>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// Starts what must run, and brings the first version of the workload up.
     fn start<'a>(&'a mut self, tag: &'a str) -> BoxFuture<'a, Answer<()>>;
 
@@ -165,6 +175,17 @@ pub fn module_folder(program: GoProgram) -> Answer<PathBuf> {
         true => Ok(place.into()),
         false => Err(format!("go list: {}", String::from_utf8_lossy(&output.stderr))),
     }
+}
+
+/// The least time of five that a program takes to say its version.
+pub async fn bare_start(site: &Site, program: &Path, words: &[&str]) -> Answer<Option<f64>> {
+    let mut least = f64::MAX;
+    for _ in 0..5 {
+        let began = Instant::now();
+        site.run(program, words).await?;
+        least = least.min(began.elapsed().as_secs_f64());
+    }
+    Ok(Some(least))
 }
 
 /// Often enough for the figures, seldom enough to be no load.

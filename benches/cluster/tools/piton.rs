@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 
-use super::{Answer, Ending, PATIENCE_SECONDS, Site, Tool, deployment, image, service};
+use super::{Answer, Ending, PATIENCE_SECONDS, Site, Tool, bare_start, deployment, image, service};
 
 pub fn rolling(site: Site) -> Box<dyn Tool> {
     Box::new(Piton { site, name: "piton", target: "", steps: "" })
@@ -93,7 +93,11 @@ impl Tool for Piton {
     }
 
     fn agents(&self) -> &'static [&'static str] {
-        &["piton", "none"]
+        &["piton"]
+    }
+
+    fn startup(&self) -> BoxFuture<'_, Answer<Option<f64>>> {
+        Box::pin(bare_start(&self.site, Path::new(env!("CARGO_BIN_EXE_piton")), &["--version"]))
     }
 
     fn start<'a>(&'a mut self, tag: &'a str) -> BoxFuture<'a, Answer<()>> {

@@ -9,6 +9,7 @@ mod push;
 mod repository;
 mod sign;
 mod source;
+mod together;
 mod trees;
 mod turn;
 mod write;

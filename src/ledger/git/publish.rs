@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clients::git::{Depth, GitError, Lease, Move},
-    model::{CommitId, Span, TreeId},
+    model::{CommitId, Span, Stamp, TreeId},
 };
 
 /// How long one push may take.
@@ -22,6 +22,8 @@ pub struct Tip {
     pub message: String,
     /// Who wrote it, as git has it.
     pub author: String,
+    /// When it was committed, by the clock of whoever did.
+    pub at: Stamp,
 }
 
 /// How putting a commit on a branch ended.
@@ -105,5 +107,6 @@ fn read_tip(repo: &git2::Repository, oid: Oid) -> Result<Tip, RepositoryError> {
         tree: tree_id(commit.tree_id())?,
         message: String::from_utf8_lossy(commit.message_bytes()).into_owned(),
         author: String::from_utf8_lossy(commit.author().name_bytes()).into_owned(),
+        at: Stamp(commit.time().seconds().saturating_mul(1000)),
     })
 }

@@ -314,12 +314,17 @@ impl GitLedger {
     ) -> Result<(), GitError> {
         let names = self.names(environment);
         let lease = Lease::Was(base.map(|oid| oid.to_string()));
-        let mut moves = vec![Move { name: names.branch, to: head.to_string(), lease }];
+        let branch = Move { name: names.branch, to: head.to_string(), lease };
         // The branch's lease guards both.
-        moves.extend(good.map(|good| Move { name: names.good, to: good.to_string(), lease: Lease::Any }));
-        let remote = self.remote().unwrap_or_default();
+        let good = good.map(|good| Move { name: names.good, to: good.to_string(), lease: Lease::Any });
+        let moves: Vec<Move> = std::iter::once(branch.clone()).chain(good).collect();
+        let (repository, timeout) = (&self.0.repository, self.0.settings.push_timeout);
         let began = Instant::now();
-        let pushed = self.0.repository.git().push(remote, &moves, self.0.settings.push_timeout).await;
+        let pushed = match moves.len() {
+            1 => repository.push_together(branch, timeout).await,
+            // Both or neither: that is a push of its own.
+            _ => repository.git().push(self.remote().unwrap_or_default(), &moves, timeout).await,
+        };
         if pushed.is_ok() {
             self.0.repository.tell_glance(&moves).await;
             let took = began.elapsed();

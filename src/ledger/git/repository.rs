@@ -8,7 +8,7 @@ use std::{
 
 use git2::{ErrorCode, Oid};
 
-use super::glance::Glance;
+use super::{glance::Glance, together::Together};
 use crate::{
     clients::git::{Depth, Git, GitError, Move},
     model::{Actor, CommitId, EnvironmentName, NameError, Span, Stamp, TreeId},
@@ -38,6 +38,9 @@ struct Shared {
     remote: Option<String>,
     prefix: String,
     glance: Option<Glance>,
+    together: Together,
+    /// Held by whoever brings commits: git itself refuses a second one in a clone without history.
+    bringing: tokio::sync::Mutex<()>,
 }
 
 /// Why the local clone, or the origin behind it, could not be read.
@@ -116,7 +119,8 @@ impl Repository {
         let home = repo.workdir().unwrap_or_else(|| repo.path()).to_owned();
         let git = Git::new(&git_dir, &home);
         let (remote, prefix) = (remote.map(str::to_owned), prefix.to_owned());
-        Ok(Repository(Arc::new(Shared { repo: Mutex::new(repo), git_dir, git, remote, prefix, glance })))
+        let (repo, together, bringing) = (Mutex::new(repo), Together::new(), tokio::sync::Mutex::default());
+        Ok(Repository(Arc::new(Shared { repo, git_dir, git, remote, prefix, glance, together, bringing })))
     }
 
     /// The folder of the repository itself, such as `.git`.
@@ -227,6 +231,7 @@ impl Repository {
             return Err(self.too_shallow(format!("the history of {at} ends too soon, and there is no remote to ask")));
         };
         let wants = [at.to_string()];
+        let _turn = self.0.bringing.lock().await;
         self.git()
             .fetch(remote, &wants, Depth::Deeper(DEEPEN_COMMITS), FETCH_TIMEOUT)
             .await
@@ -264,6 +269,11 @@ impl Repository {
         }
     }
 
+    /// Moves one branch of the origin, together with whatever else waits to be pushed from this clone.
+    pub(super) async fn push_together(&self, moved: Move, timeout: Span) -> std::result::Result<(), GitError> {
+        self.0.together.push(self.git(), self.remote().unwrap_or_default(), moved, timeout).await
+    }
+
     /// Where these refs of the origin point.
     pub(super) async fn origin_refs(&self, names: &[String], timeout: Span) -> Result<BTreeMap<String, String>> {
         let remote = self.remote().unwrap_or_default();
@@ -299,10 +309,15 @@ impl Repository {
         when_shallow: Depth,
         timeout: Span,
     ) -> Result<()> {
-        let (tips, shallow) = {
-            let tips = tips.to_vec();
-            self.on_thread(move |repo| repo.with(|r| (missing(r, tips), r.is_shallow()))).await
-        };
+        let look =
+            |tips: Vec<(String, Oid)>| self.on_thread(move |repo| repo.with(|r| (missing(r, tips), r.is_shallow())));
+        let (tips, _) = look(tips.to_vec()).await;
+        if tips.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.0.bringing.lock().await;
+        // Whoever had the turn before may have brought it.
+        let (tips, shallow) = look(tips).await;
         if tips.is_empty() {
             return Ok(());
         }

@@ -60,6 +60,13 @@ pub fn chart(unit: &Unit, object: &Value) -> Option<ObjectId> {
     Some(named(FLUX_SOURCE, "HelmChart", &namespace, &name))
 }
 
+/// What a source complains about.
+pub fn complaint(source: &Value) -> Option<&str> {
+    let conditions = source["status"]["conditions"].as_array()?;
+    let bad = conditions.iter().find(|c| c["type"] == "Ready" && c["status"] == "False")?;
+    bad["message"].as_str()
+}
+
 /// An object, or nothing where there is none.
 pub async fn get(cluster: &Cluster, id: &ObjectId) -> Result<Option<Value>, KubeError> {
     let found = cluster.api(id).await?.get_opt(&id.name).await?;
@@ -195,13 +202,7 @@ pub async fn nudge(cluster: &Cluster, unit: &Unit, object: &Value) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::targets::{gitops::config::Name, helm::ClusterConfig};
-
-    fn unit(tool: Tool) -> Unit {
-        let name = Name { name: "hub".to_owned(), namespace: "apps".to_owned() };
-        let cluster = ClusterConfig { identity: "x".to_owned(), context: None, kubeconfig: None };
-        Unit { member: None, branch: "deploy/prod".to_owned(), tool, name, cluster }
-    }
+    use crate::targets::gitops::config::unit_of as unit;
 
     #[test]
     fn what_would_never_deploy_is_said_before_anything_is_pushed() {

@@ -27,6 +27,12 @@ pub struct Config {
     /// Several of these, each with a branch of its own, that can be moved one after the other.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<String, Member>,
+    /// The cluster in which the pods run, where the tool deploys to another one than its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workloads: Option<ClusterConfig>,
+    /// Looks at the pods as well, and decides by what is visibly broken without waiting for the tool to say so.
+    #[serde(default = "yes")]
+    pub pods: bool,
     /// Asks the tool to look at once, by an annotation.
     #[serde(default = "yes")]
     pub nudge: bool,
@@ -48,6 +54,8 @@ pub struct Member {
     pub helmrelease: Option<Name>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workloads: Option<ClusterConfig>,
 }
 
 /// An object of the GitOps tool.
@@ -75,6 +83,8 @@ pub struct Unit {
     pub tool: Tool,
     pub name: Name,
     pub cluster: ClusterConfig,
+    /// Where its pods run, if that is another cluster.
+    pub workloads: Option<ClusterConfig>,
 }
 
 impl fmt::Display for Unit {
@@ -109,7 +119,8 @@ impl Config {
         if self.members.is_empty() {
             let branch =
                 self.branch.as_ref().ok_or("`branch` is missing: which branch does the GitOps tool follow?")?;
-            return Ok(vec![unit(None, branch, above, self.cluster.as_ref())?]);
+            let unit = unit(None, branch, above, self.cluster.as_ref())?;
+            return Ok(vec![Unit { workloads: self.workloads.clone(), ..unit }]);
         }
         if self.branch.is_some() || above.iter().any(|of| of.is_some()) {
             return Err("with `members`, each has its own `branch` and object; leave them out above".to_owned());
@@ -118,7 +129,9 @@ impl Config {
         for (name, member) in &self.members {
             let of = [&member.application, &member.kustomization, &member.helmrelease];
             let cluster = member.cluster.as_ref().or(self.cluster.as_ref());
+            let workloads = member.workloads.as_ref().or(self.workloads.as_ref());
             let next = unit(Some(name), &member.branch, of, cluster)?;
+            let next = Unit { workloads: workloads.cloned(), ..next };
             if let Some(same) = units.iter().find(|unit| unit.branch == next.branch) {
                 let other = same.member.as_deref().unwrap_or_default();
                 let branch = &member.branch;
@@ -158,7 +171,7 @@ fn unit(
     }
     let cluster = cluster.ok_or_else(|| format!("`cluster` is missing{of}: say which cluster is meant"))?;
     let (member, branch) = (member.cloned(), branch.to_owned());
-    Ok(Unit { member, branch, tool, name: name.clone(), cluster: cluster.clone() })
+    Ok(Unit { member, branch, tool, name: name.clone(), cluster: cluster.clone(), workloads: None })
 }
 
 /// What git allows, a little stricter.
@@ -168,4 +181,12 @@ fn git_branch(name: &str) -> bool {
         !step.is_empty() && !step.starts_with(['.', '-']) && !step.ends_with('.') && !step.ends_with(".lock")
     });
     name.chars().all(plain) && !name.contains("..") && steps_are_names
+}
+
+/// A unit for tests.
+#[cfg(test)]
+pub fn unit_of(tool: Tool) -> Unit {
+    let name = Name { name: "hub".to_owned(), namespace: "apps".to_owned() };
+    let cluster = ClusterConfig { identity: "x".to_owned(), context: None, kubeconfig: None };
+    Unit { member: None, branch: "deploy/prod".to_owned(), tool, name, cluster, workloads: None }
 }

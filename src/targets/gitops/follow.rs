@@ -1,17 +1,18 @@
 //! Waits until the GitOps tool has taken our commit, or says why it did not.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use kube::runtime::{WatchStreamExt, watcher};
-use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     GitOpsTarget,
     apps::{self, Seen},
     config::Unit,
-    note, world,
+    inventory, note,
+    pods::Pods,
+    world,
 };
 use crate::{
     clients::kube::{Cluster, ObjectId},
@@ -40,6 +41,12 @@ pub struct Follow<'a> {
     pub unit: &'a Unit,
     pub commit: &'a CommitId,
     pub before: &'a Before,
+    /// Its pods, where they can be looked at.
+    pub pods: Option<Pods<'a>>,
+    /// Whether what the tool changes is already our commit: on the way back it may still be at work on the one before.
+    pub over_shoulder: bool,
+    /// Whether this is what was good before: the tool's first look at it may still see what the release before has left.
+    pub back: bool,
     pub until: Instant,
 }
 
@@ -54,8 +61,38 @@ impl Before {
 }
 
 impl Follow<'_> {
-    /// Ends with the tool healthy at our commit.
-    pub async fn run(&self, watched: Vec<ObjectId>) -> Result<(), TargetError> {
+    /// Ends with the tool healthy at our commit, and its pods ready; gives what there is to note.
+    pub async fn run(&self, watched: Vec<ObjectId>) -> Result<String, TargetError> {
+        let pods = self.to_the_end(watched).await?.map_or_else(String::new, |note| format!(", {note}"));
+        let (unit, commit) = (self.unit, self.commit.short());
+        Ok(format!("{unit}: healthy at commit {commit} of `{}`{pods}", unit.branch))
+    }
+
+    async fn to_the_end(&self, watched: Vec<ObjectId>) -> Result<Option<String>, TargetError> {
+        let (tell, told) = watch::channel(BTreeSet::new());
+        let broken = async {
+            match &self.pods {
+                Some(pods) if self.over_shoulder => pods.broken(told).await,
+                Some(_) | None => std::future::pending().await,
+            }
+        };
+        let seen = tokio::select! {
+            biased;
+            seen = self.tool_says(watched, &tell) => seen?,
+            trouble = broken => return Err(self.of_unit(trouble.into_error())),
+        };
+        match (&self.pods, seen.object(self.unit)) {
+            (Some(pods), Some(object)) => pods.settled(object).await.map_err(|error| self.of_unit(error)),
+            (Some(_) | None, _) => Ok(None),
+        }
+    }
+
+    /// Ends with the tool healthy at our commit; `tell` hears what it lists.
+    async fn tool_says(
+        &self,
+        watched: Vec<ObjectId>,
+        tell: &watch::Sender<BTreeSet<ObjectId>>,
+    ) -> Result<Seen, TargetError> {
         let mut streams = Vec::new();
         for id in watched {
             let api = self.cluster.api(&id).await;
@@ -86,25 +123,31 @@ impl Follow<'_> {
                 None => seen.0.remove(&id),
             };
             self.superseded(&seen).await?;
+            let at_ours = seen.commit(self.unit).as_deref() == Some(self.commit.as_str());
+            if let Some(object) = seen.object(self.unit).filter(|_| at_ours) {
+                tell.send_replace(inventory::objects(self.unit, object));
+            }
             let health = seen.health(self.unit, Some(self.commit.as_str()));
             let said = match &health {
                 Health::Broken(trouble) | Health::Doubtful(trouble) => Some(trouble.headline()),
                 Health::Ready | Health::Progressing { .. } => None,
             };
             let is_old = said.is_some() && said == old_trouble;
-            if !is_old && seen.commit(self.unit).as_deref() == Some(self.commit.as_str()) {
+            if !is_old && at_ours {
                 old_trouble = None;
             }
             match health {
-                Health::Ready => return Ok(()),
+                Health::Ready => return Ok(seen),
                 Health::Broken(trouble) | Health::Doubtful(trouble) if is_old => why = trouble.headline(),
+                // It looks again by itself.
+                Health::Broken(trouble) | Health::Doubtful(trouble) if self.back => why = trouble.headline(),
                 Health::Broken(trouble) => return Err(self.broken(*trouble)),
                 Health::Doubtful(trouble) => {
                     why = trouble.headline();
                     doubt.get_or_insert_with(|| (Instant::now(), trouble));
                     continue;
                 }
-                Health::Progressing { why: now } => why = now,
+                Health::Progressing { why: now } => why = now + &self.source_says(&seen),
             }
             doubt = None;
             self.target.site.progress.say(format!("{}: {why}", self.unit));
@@ -158,21 +201,28 @@ impl Follow<'_> {
         if seen.commit(unit).as_deref() == Some(self.commit.as_str()) {
             return TargetError::Release(format!("{unit}: not healthy at {ours} within {within}: {why}"));
         }
-        let source = match seen.object(unit).and_then(|object| apps::source(unit, object)) {
-            Some(source) => self.source_says(&source).await,
-            None => String::new(),
-        };
-        let what = format!("{unit}: it did not take up our commit {ours} within {within}: {why}{source}");
+        let what = format!("{unit}: it did not take up our commit {ours} within {within}: {why}");
         TargetError::World { what, source: None }
     }
 
-    async fn source_says(&self, source: &ObjectId) -> String {
-        let Ok(Some(object)) = apps::get(self.cluster, source).await else {
-            return format!("; its {source} is not there");
+    fn of_unit(&self, error: TargetError) -> TargetError {
+        let unit = self.unit;
+        match error {
+            TargetError::Release(why) => TargetError::Release(format!("{unit}: {why}")),
+            TargetError::World { what, source } => TargetError::World { what: format!("{unit}: {what}"), source },
+            TargetError::Unreached { what, source } => {
+                TargetError::Unreached { what: format!("{unit}: {what}"), source }
+            }
+            fenced @ TargetError::Fenced { .. } => fenced,
+        }
+    }
+
+    /// Why its source does not have our commit, if it says so.
+    fn source_says(&self, seen: &Seen) -> String {
+        let Some(id) = seen.object(self.unit).and_then(|object| apps::source(self.unit, object)) else {
+            return String::new();
         };
-        let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-        let bad = |c: &&Value| c["type"] == "Ready" && c["status"] != "True";
-        let said = conditions.into_iter().find(bad).and_then(|c| c["message"].as_str());
-        said.map_or_else(String::new, |said| format!("; its {source} says: {said}"))
+        let complaint = seen.0.get(&id).and_then(apps::complaint);
+        complaint.map_or_else(String::new, |said| format!("; its {id} says: {said}"))
     }
 }

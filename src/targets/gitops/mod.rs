@@ -3,24 +3,31 @@
 mod apps;
 mod config;
 mod follow;
+mod guard;
+mod inventory;
+mod live;
 mod note;
+mod pods;
+
+use std::collections::BTreeMap;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{sync::OnceCell, time::Instant};
 
 pub use self::config::Config;
 use self::{
     apps::Seen,
     config::Unit,
     follow::{Before, Follow},
+    pods::Pods,
 };
-use super::{Act, Done, Entry, Live, Site, Target, TargetError, command::shares_of};
+use super::{Act, Difference, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError};
 use crate::{
     clients::kube::{Cluster, KubeError},
-    model::{CommitId, Portion, Release, Share, TreeId},
+    model::{CommitId, Portion, Release, Share},
     pipeline::{Fault, Kind, Node, Splits, TargetKind, checked},
-    targets::kubernetes::health::Health,
+    targets::kubernetes::rollout,
 };
 
 /// The kind `gitops`.
@@ -44,7 +51,20 @@ Puts the release on `branch` as one commit with exactly its tree, on top of what
 it is and carries the lease's number, so that an older runner is refused. Then it waits, by a watch and not by asking again and
 again, until the Argo CD `application`, the Flux `kustomization` or the Flux `helmrelease` is healthy at that very commit.
 
-The way back pushes, too: one more commit with the last known-good tree.
+Meanwhile it looks at the pods of what the tool makes. One that is visibly broken (it crashes, its image cannot be pulled) ends the
+wait within seconds, with the pod, its node and its log, long before the tool's own time-outs; and a Kustomization without
+`wait: true`, which says that it is ready as soon as it is applied, is not believed before its Deployments, StatefulSets and
+DaemonSets are ready. The gate `workload` goes on looking. Where the tool deploys to another cluster than its own, `workloads` says
+which (`{identity, context, kubeconfig}`); without it, and with `pods: false`, the tool's word counts alone. It needs the right to
+read workloads, ReplicaSets, pods, logs and events, and for a `helmrelease` the Secrets in which Helm keeps its revisions.
+
+The way back pushes, too: one more commit with the last known-good tree, before anything is asked of the cluster, so that an API
+server that is away does not hold it up. Flux takes it up only when its health checks of the commit
+before are over: give it a short `timeout`, or the feature gate `CancelHealthCheckOnNewRevision`.
+
+Drift is a branch whose head is not piton's commit with this release (who, when), a tool that is not at the head, is suspended or
+follows something else, and objects that Argo CD calls out of sync. Before a release becomes the way back, and every day, its images
+are looked up in their registries, and it is tried whether the tool would take it.
 
 Before anything is pushed, the object must be there, follow this branch, and sync by itself; one that is suspended is refused. An
 object that says `Degraded` or that its health checks failed at our commit ends the wait at once, with its message; what it said
@@ -90,6 +110,8 @@ pub struct GitOpsTarget {
     config: Config,
     units: Vec<Unit>,
     site: Site,
+    /// A standing look at the pods of each unit, from the first time that somebody asks.
+    standing: Vec<OnceCell<rollout::Standing>>,
 }
 
 impl GitOpsTarget {
@@ -98,7 +120,8 @@ impl GitOpsTarget {
         let config: Config = serde_json::from_value(config.clone())
             .map_err(|error| world("cannot read the configuration of the target `gitops`", error))?;
         let units = config.units().map_err(|what| TargetError::World { what, source: None })?;
-        Ok(GitOpsTarget { config, units, site })
+        let standing = units.iter().map(|_| OnceCell::new()).collect();
+        Ok(GitOpsTarget { config, units, site, standing })
     }
 
     async fn perform_act(&self, act: &Act, fence: u64) -> Result<Done, TargetError> {
@@ -135,14 +158,16 @@ impl GitOpsTarget {
             }
             Portion::Members(names) => names.iter().map(|name| self.member(name)).collect::<Result<_, _>>()?,
         };
-        let deployed: Vec<_> = units.into_iter().map(|unit| self.deploy(unit, release, false, fence).boxed()).collect();
-        let notes: Vec<String> = stream::iter(deployed).buffer_unordered(AT_ONCE).try_collect().await?;
+        let several = units.len() > 1;
+        let deployed: Vec<_> = units.into_iter().map(|unit| self.deploy(unit, release, fence).boxed()).collect();
+        let notes: Result<Vec<String>, _> = stream::iter(deployed).buffer_unordered(AT_ONCE).try_collect().await;
+        let notes = notes.map_err(|error: TargetError| error.among_others(several))?;
         Ok(notes.join("; "))
     }
 
     /// Every unit goes back, also when another one cannot.
     async fn go_back(&self, to: &Release, fence: u64) -> Result<String, TargetError> {
-        let deployed: Vec<_> = self.units.iter().map(|unit| self.deploy(unit, to, true, fence).boxed()).collect();
+        let deployed: Vec<_> = self.units.iter().map(|unit| self.deploy_back(unit, to, fence).boxed()).collect();
         let ended: Vec<_> = stream::iter(deployed).buffer_unordered(AT_ONCE).collect().await;
         super::helm::all_or_first(ended)
     }
@@ -162,22 +187,75 @@ impl GitOpsTarget {
         Ok(format!("release {} is on no branch", from.tree.short()))
     }
 
-    async fn deploy(&self, unit: &Unit, release: &Release, back: bool, fence: u64) -> Result<String, TargetError> {
+    async fn deploy(&self, unit: &Unit, release: &Release, fence: u64) -> Result<String, TargetError> {
         let until = Instant::now() + self.config.within.as_duration();
         let cluster = unit.cluster.connect().await?;
-        // On the way back, whatever stands in the way may be gone before the time is over.
-        let (seen, watched) = self.look(&cluster, unit, !back).await?;
+        let (seen, watched) = self.look(&cluster, unit, true).await?;
         let before = Before::of(unit, &seen);
-        let commit = self.push(unit, release, back, fence).await?;
-        let object = seen.object(unit).cloned().unwrap_or_default();
-        let nudged = if self.config.nudge { apps::nudge(&cluster, unit, &object).await } else { Ok(()) };
-        if let Err(error) = nudged {
+        let pods = self.pods(unit, &cluster, &seen, until).await?;
+        let head = self.head(unit, fence).await?;
+        let over_shoulder = head.is_none_or(|head| before.commit.as_deref() == Some(head.commit.as_str()));
+        let commit = self.push(unit, release, false, fence).await?;
+        self.nudge(unit, &cluster, &seen).await;
+        let (cluster, commit, before) = (&cluster, &commit, &before);
+        Follow { target: self, cluster, unit, commit, before, pods, over_shoulder, back: false, until }
+            .run(watched)
+            .await
+    }
+
+    /// Pushes before anything is asked of the cluster: the tool goes back whether or not anybody can look.
+    async fn deploy_back(&self, unit: &Unit, release: &Release, fence: u64) -> Result<String, TargetError> {
+        let until = Instant::now() + self.config.within.as_duration();
+        let commit = &self.push(unit, release, true, fence).await?;
+        let unseen = |error: TargetError| {
+            let (at, branch) = (commit.short(), &unit.branch);
+            let what = format!("{unit}: the way back is pushed to `{branch}` as {at}; whether it is taken is unknown");
+            world(&what, error)
+        };
+        let cluster = unit.cluster.connect().await.map_err(unseen)?;
+        // Whatever stands in the way may be gone before the time is over.
+        let (seen, watched) = self.look(&cluster, unit, false).await.map_err(unseen)?;
+        // What it says so early is of the commit before, also where it is at ours.
+        let before = &Before::of(unit, &seen);
+        // The tool's own word is enough.
+        let pods = self.pods(unit, &cluster, &seen, until).await.unwrap_or_default();
+        self.nudge(unit, &cluster, &seen).await;
+        let cluster = &cluster;
+        Follow { target: self, cluster, unit, commit, before, pods, over_shoulder: false, back: true, until }
+            .run(watched)
+            .await
+    }
+
+    /// Asks the tool to look at its branch; without the right to ask, its own interval counts.
+    async fn nudge(&self, unit: &Unit, cluster: &Cluster, seen: &Seen) {
+        let Some(object) = seen.object(unit).filter(|_| self.config.nudge) else { return };
+        if let Err(error) = apps::nudge(cluster, unit, object).await {
             tracing::warn!(%error, "{unit}: cannot ask it to look at once; its own interval counts");
         }
-        self.site.progress.say(format!("{unit}: {} is pushed to `{}`", commit.short(), unit.branch));
-        let follow = Follow { target: self, cluster: &cluster, unit, commit: &commit, before: &before, until };
-        follow.run(watched).await?;
-        Ok(format!("{unit}: healthy at commit {} of `{}`", commit.short(), unit.branch))
+    }
+
+    /// The unit's pods as they are, where they can be looked at.
+    async fn pods<'a>(
+        &'a self,
+        unit: &'a Unit,
+        cluster: &Cluster,
+        seen: &Seen,
+        until: Instant,
+    ) -> Result<Option<Pods<'a>>, TargetError> {
+        let (Some(workloads), Some(object)) = (self.workloads(unit, cluster, seen).await?, seen.object(unit)) else {
+            return Ok(None);
+        };
+        Ok(Some(Pods::before(workloads, unit, object, &self.site.progress, until).await))
+    }
+
+    /// The cluster in which the unit's pods can be looked at; `None`: nobody said which it is, or nobody is to look.
+    async fn workloads(&self, unit: &Unit, own: &Cluster, seen: &Seen) -> Result<Option<Cluster>, TargetError> {
+        let Some(object) = seen.object(unit).filter(|_| self.config.pods) else { return Ok(None) };
+        match (&unit.workloads, inventory::elsewhere(unit, object)) {
+            (Some(cluster), _) => cluster.connect().await.map(Some),
+            (None, None) => Ok(Some(own.clone())),
+            (None, Some(_)) => Ok(None),
+        }
     }
 
     /// What the cluster says of the unit, and which objects will tell more.
@@ -201,7 +279,7 @@ impl GitOpsTarget {
             return Err(TargetError::World { what, source: None });
         }
         let mut seen = Seen::default();
-        let mut watched = vec![id.clone()];
+        let mut watched: Vec<_> = [id.clone()].into_iter().chain(apps::source(unit, &object)).collect();
         if let Some(chart) = apps::chart(unit, &object) {
             if let Some(found) = apps::get(cluster, &chart).await.map_err(cannot)? {
                 seen.0.insert(chart.clone(), found);
@@ -240,6 +318,7 @@ impl GitOpsTarget {
             let message = note::write(&self.site.environment, release, back, fence);
             let seen = head.as_ref().map(|head| &head.commit);
             if let Some(commit) = self.site.trees.publish(&unit.branch, &release.tree, &message, seen).await? {
+                self.site.progress.say(format!("{unit}: {} is pushed to `{}`", commit.short(), unit.branch));
                 return Ok(commit);
             }
         }
@@ -255,43 +334,6 @@ impl GitOpsTarget {
             TargetError::World { what, source: None }
         })
     }
-
-    async fn live_of(&self, unit: &Unit) -> Result<(Option<TreeId>, Option<(&'static str, String)>), TargetError> {
-        let cluster = unit.cluster.connect().await?;
-        let (seen, _) = self.look(&cluster, unit, false).await?;
-        let applied = seen.applied(unit).and_then(|commit| CommitId::new(commit).ok());
-        let tree = match &applied {
-            Some(commit) => match self.site.trees.tree_of(commit) {
-                Some(tree) => Some(tree),
-                // Whoever pushed it was on another machine.
-                None => self.site.trees.head(&unit.branch).await?.and_then(|_| self.site.trees.tree_of(commit)),
-            },
-            None => None,
-        };
-        let fact = match (seen.health(unit, None), &applied, &tree) {
-            (Health::Broken(trouble), ..) => Some(("broken", trouble.headline())),
-            (Health::Progressing { why }, ..) => Some(("unfinished", format!("{unit}: {why}"))),
-            (Health::Doubtful(trouble), ..) => Some(("unfinished", trouble.headline())),
-            (Health::Ready, Some(commit), None) => {
-                Some(("foreign", format!("{unit} is at commit {}, which is not in this repository", commit.short())))
-            }
-            (Health::Ready, ..) => None,
-        };
-        Ok((tree, fact))
-    }
-
-    async fn live_now(&self) -> Result<Live, TargetError> {
-        let looks: Vec<_> = self.units.iter().map(|unit| self.live_of(unit).boxed()).collect();
-        let looked: Vec<_> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
-        let mut live = Live::default();
-        let trees: Vec<&TreeId> = looked.iter().filter_map(|(tree, _)| tree.as_ref()).collect();
-        live.releases = shares_of(trees.into_iter());
-        for (name, sentence) in looked.iter().filter_map(|(_, fact)| fact.clone()) {
-            let facts = live.facts.entry(name.to_owned());
-            facts.and_modify(|text| *text = format!("{text}; {sentence}")).or_insert(sentence);
-        }
-        Ok(live)
-    }
 }
 
 impl Target for GitOpsTarget {
@@ -300,7 +342,23 @@ impl Target for GitOpsTarget {
     }
 
     fn live(&self) -> BoxFuture<'_, Result<Live, TargetError>> {
-        Box::pin(self.live_now())
+        Box::pin(live::look(self))
+    }
+
+    fn sights(&self) -> Sights {
+        Sights { drift: true, way_back: true }
+    }
+
+    fn drift<'a>(
+        &'a self,
+        release: &'a Release,
+        _digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        Box::pin(guard::drift(self, release))
+    }
+
+    fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
+        Box::pin(async { Ok(guard::rehearse(self, release).await) })
     }
 }
 

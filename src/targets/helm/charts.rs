@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{
     config::{Chart, Dependencies, Packaged, is_digest},
+    oci,
     program::Helm,
 };
 use crate::targets::TargetError;
@@ -134,12 +135,18 @@ async fn fetched(
     digest: &str,
     store: &Path,
 ) -> Result<PathBuf, TargetError> {
-    let kept = store.join(format!("{}.tgz", digest.trim_start_matches("sha256:")));
-    if fs::read(&kept).is_ok_and(|bytes| digest_of(&bytes) == digest) {
-        return Ok(kept);
-    }
     let cannot = |error: io::Error| world(&format!("cannot keep a chart in {}", store.display()), error);
     fs::create_dir_all(store).map_err(cannot)?;
+    let kept = |digest: &str| store.join(format!("{}.tgz", digest.trim_start_matches("sha256:")));
+    if holds(&kept(digest), digest) {
+        return Ok(kept(digest));
+    }
+    let content = oci::content(packaged, digest, store).await?;
+    let digest = content.as_deref().unwrap_or(digest);
+    let kept = kept(digest);
+    if holds(&kept, digest) {
+        return Ok(kept);
+    }
     // Two runners may fetch at once: each into its own folder.
     let fresh = store.join(format!("new-{}", std::process::id()));
     match fs::remove_dir_all(&fresh) {
@@ -161,7 +168,11 @@ async fn fetched(
     Ok(kept)
 }
 
-fn digest_of(bytes: &[u8]) -> String {
+fn holds(file: &Path, digest: &str) -> bool {
+    fs::read(file).is_ok_and(|bytes| digest_of(&bytes) == digest)
+}
+
+pub(super) fn digest_of(bytes: &[u8]) -> String {
     named(ring::digest::digest(&SHA256, bytes))
 }
 

@@ -1,16 +1,22 @@
 //! One release of the tree as one revision of one Helm release.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use serde_json::Value;
 
 use super::{
     HelmTarget, Place,
-    config::Unit,
+    config::{Chart, Unit},
     failure, objects,
     program::Upgrade,
     record::{Deployed, Known},
     storage::{Content, Revision, Status},
     stuck,
-    watch::Shoulder,
+    watch::{Shoulder, known_objects},
     world,
 };
 use crate::{
@@ -20,7 +26,7 @@ use crate::{
         TargetError, checkouts,
         kubernetes::{
             health,
-            rollout::{self, Ended, Watched},
+            rollout::{self, Ended, Watched, touched},
         },
         template,
     },
@@ -43,6 +49,14 @@ pub struct Deploy<'a> {
     pub way: Way,
 }
 
+/// What a rehearsal has found.
+pub struct Rehearsed {
+    pub chart: String,
+    pub digest: String,
+    /// What would be there; nothing where it could not be rendered.
+    pub objects: Vec<Value>,
+}
+
 /// Everything about a deploy that is found out before Helm is started.
 struct Prepared {
     dir: PathBuf,
@@ -55,8 +69,8 @@ struct Prepared {
 }
 
 impl<'a> Deploy<'a> {
-    /// Whether the release could be deployed; nothing is changed. Gives the chart and its digest.
-    pub async fn rehearse(self) -> Result<(String, String), TargetError> {
+    /// Whether the release could be deployed; nothing is changed.
+    pub async fn rehearse(self) -> Result<Rehearsed, TargetError> {
         let place = self.target.place(self.unit).await?;
         let known = place.record.check(self.fence).await?;
         let revisions = place.storage.revisions().await?;
@@ -64,17 +78,20 @@ impl<'a> Deploy<'a> {
             return Err(stuck::explain(&place, self.unit, pending).await);
         }
         let prepared = self.prepare().await?;
-        let mut refused = Vec::new();
+        let (mut refused, mut rendered) = (Vec::new(), Vec::new());
         // With a revision of ours still open, Helm itself would refuse even to render; the deploy mends that first.
         if stuck::pending(&revisions).is_none() {
             let manifest = self.target.helm.render(&self.upgrade(&prepared)).await?;
-            let parsed = objects::parse(&manifest).map_err(TargetError::Release)?;
-            refused = objects::refusals(&place.cluster, &parsed, &self.unit.namespace)
+            rendered = objects::parse(&manifest).map_err(TargetError::Release)?;
+            refused = objects::refusals(&place.cluster, &rendered, &self.unit.namespace)
                 .await
                 .map_err(|error| world("cannot ask the API server about the release", error))?;
         }
         match refused.is_empty() {
-            true => Ok((self.target.config.chart.to_string(), prepared.digest)),
+            true => {
+                let (chart, digest) = (self.target.config.chart.to_string(), prepared.digest);
+                Ok(Rehearsed { chart, digest, objects: rendered })
+            }
             false => Err(TargetError::Release(format!("{}: the cluster refuses {}", self.unit, refused.join("; ")))),
         }
     }
@@ -88,11 +105,14 @@ impl<'a> Deploy<'a> {
         if let Some(note) = self.is_there(&place, &known, &revisions, until).await? {
             return Ok(note);
         }
-        let mended = self.mend(&place, &known, &revisions).await?;
-        let revisions = if mended.is_some() { place.storage.revisions().await? } else { revisions };
-        let replaced = stuck::rebase(&place, &revisions).await?;
+        self.refuse_foreign(&place, &known, &revisions).await?;
         let prepared = self.prepare().await?;
         self.ensure_namespace(&place).await?;
+        // Helm's own memory is put right by the newest runner alone.
+        place.record.change(self.fence, |_| ()).await?;
+        let mended = self.mend(&place, &revisions).await?;
+        let revisions = if mended.is_some() { place.storage.revisions().await? } else { revisions };
+        let replaced = self.rebase(&place, &prepared, &revisions).await?;
         let last = revisions.last().map_or(0, |revision| revision.number);
         let doing = Deployed { tree: self.release.tree.clone(), revision: last + 1, with: prepared.with.clone() };
         place.record.change(self.fence, |known| known.doing = Some(doing.clone())).await?;
@@ -134,13 +154,35 @@ impl<'a> Deploy<'a> {
         }
     }
 
-    /// Ends a revision that a killed Helm left open, where that is ours to do.
-    async fn mend(&self, place: &Place, known: &Known, revisions: &[Revision]) -> Result<Option<String>, TargetError> {
-        let Some(pending) = stuck::pending(revisions) else { return Ok(None) };
-        match self.way {
-            Way::Forward if !began(known, pending) => Err(stuck::explain(place, self.unit, pending).await),
-            Way::Forward | Way::Back => stuck::end(place, pending).await.map(Some),
+    /// On the way forward, a revision that somebody else left open is not ours to end.
+    async fn refuse_foreign(&self, place: &Place, known: &Known, revisions: &[Revision]) -> Result<(), TargetError> {
+        match (self.way, stuck::pending(revisions)) {
+            (Way::Forward, Some(pending)) if !began(known, pending) => {
+                Err(stuck::explain(place, self.unit, pending).await)
+            }
+            (Way::Forward | Way::Back, _) => Ok(()),
         }
+    }
+
+    /// Ends a revision that a killed Helm left open.
+    async fn mend(&self, place: &Place, revisions: &[Revision]) -> Result<Option<String>, TargetError> {
+        match stuck::pending(revisions) {
+            Some(pending) => stuck::end(place, pending).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Where Helm would compare with an older revision than the last, it is made to compare with the last; a release that
+    /// cannot even be rendered leaves its memory as it is. Gives what was deployed before.
+    async fn rebase(
+        &self,
+        place: &Place,
+        prepared: &Prepared,
+        revisions: &[Revision],
+    ) -> Result<Option<Content>, TargetError> {
+        let Some(good) = stuck::outdated(revisions) else { return Ok(None) };
+        self.target.helm.render(&self.upgrade(prepared)).await?;
+        stuck::rebase(place, revisions, good).await.map(Some)
     }
 
     async fn prepare(&self) -> Result<Prepared, TargetError> {
@@ -149,10 +191,11 @@ impl<'a> Deploy<'a> {
         let dir = checkouts::bring(site, &checkouts::Build::default(), &self.release.tree).await?;
         let store = site.state_dir.join("charts");
         let expand = |text: &str| self.expand(text);
-        let found =
-            super::charts::find(&self.target.helm, &config.chart, config.dependencies, &dir, &store, expand).await?;
         let expanded = |texts: &[String]| texts.iter().map(|text| self.expand(text)).collect::<Result<Vec<_>, _>>();
         let values = expanded(&self.unit.values)?;
+        self.nothing_leads_out(&dir, &values)?;
+        let found =
+            super::charts::find(&self.target.helm, &config.chart, config.dependencies, &dir, &store, expand).await?;
         if let Some(missing) = values.iter().find(|file| !dir.join(file).is_file()) {
             return Err(TargetError::Release(format!("{}: the release has no values file `{missing}`", self.unit)));
         }
@@ -165,6 +208,25 @@ impl<'a> Deploy<'a> {
             set: expanded(&self.unit.set)?,
             dir,
         })
+    }
+
+    /// Helm follows links wherever they lead, and this machine's own files are not the release.
+    fn nothing_leads_out(&self, dir: &Path, values: &[String]) -> Result<(), TargetError> {
+        let config = &self.target.config;
+        let chart = match &config.chart {
+            Chart::Folder(folder) => Some(folder),
+            Chart::Packaged(packaged) => packaged.digests.as_ref(),
+        };
+        for used in values.iter().chain(chart) {
+            let found = checkouts::leads_out(dir, Path::new(used));
+            if let Some(link) = found.map_err(|error| world(&format!("cannot look for links in `{used}`"), error))? {
+                let (unit, link) = (self.unit, link.display());
+                let why =
+                    format!("{unit}: `{link}` leads out of the release; a release is made of its own files alone");
+                return Err(TargetError::Release(why));
+            }
+        }
+        Ok(())
     }
 
     fn upgrade<'b>(&'b self, prepared: &'b Prepared) -> Upgrade<'b> {
@@ -218,11 +280,12 @@ impl<'a> Deploy<'a> {
         until: Instant,
     ) -> Result<(), TargetError> {
         let last = revisions.last().map_or(0, |revision| revision.number);
-        let before = objects::marks(&place.cluster, &self.ids_before(place, revisions).await?).await;
+        let known = known_objects(&place.cluster, &place.storage, &self.unit.namespace, revisions).await?;
+        let before = touched::marks(&place.cluster, &known).await;
         let (storage, progress) = (&place.storage, &self.target.site.progress);
         let cluster = &place.cluster;
-        let shoulder =
-            Shoulder { cluster, storage, unit: self.unit, last, before: &before, rollout: left(until), progress };
+        let (namespace, rollout) = (self.unit.namespace.as_str(), left(until));
+        let shoulder = Shoulder { cluster, storage, namespace, last, before: &before, rollout, progress };
         let upgrade = self.upgrade(prepared);
         let error = tokio::select! {
             biased;
@@ -241,21 +304,6 @@ impl<'a> Deploy<'a> {
 
     fn failed(&self, ran: &Ran) -> TargetError {
         failure::of(&format!("{}: `helm upgrade` failed", self.unit), ran)
-    }
-
-    /// What pods come from before the upgrade: of the last revision, and of the last that Helm took for good.
-    async fn ids_before(&self, place: &Place, revisions: &[Revision]) -> Result<BTreeSet<ObjectId>, TargetError> {
-        let last = revisions.last();
-        let good = revisions.iter().rev().find(|revision| revision.status == Status::Deployed);
-        let mut ids = BTreeSet::new();
-        for revision in last.into_iter().chain(good.filter(|good| Some(*good) != last)) {
-            let content = place.storage.content(revision).await?;
-            let mut parsed = objects::parse(&content.manifest).unwrap_or_default();
-            parsed.extend(content.hooks.iter().flat_map(|hook| objects::parse(hook).unwrap_or_default()));
-            let names = objects::names(&place.cluster, &parsed, &self.unit.namespace).await;
-            ids.extend(names.into_iter().filter(objects::runs_pods));
-        }
-        Ok(ids)
     }
 
     /// What Helm has just deployed.

@@ -61,7 +61,7 @@ fn said(unit: &Unit, known: &Known, revisions: &[Revision]) -> Said {
 }
 
 /// Helm hands labels on to revisions that others make, so a label alone proves nothing while there is a record.
-fn tree_of(known: &Known, revision: &Revision) -> Option<TreeId> {
+pub(super) fn tree_of(known: &Known, revision: &Revision) -> Option<TreeId> {
     let label = revision.tree.clone();
     let of = |one: &super::record::Deployed| one.revision == revision.number && Some(&one.tree) == label.as_ref();
     match (&known.deployed, &known.doing) {

@@ -4,17 +4,19 @@ mod charts;
 mod cluster;
 mod config;
 mod deploy;
+mod drift;
 mod failure;
 mod flags;
 mod live;
 mod objects;
+mod oci;
 mod program;
 mod record;
 mod storage;
 mod stuck;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use serde_json::Value;
@@ -23,12 +25,16 @@ use tokio::sync::OnceCell;
 pub use self::{cluster::ClusterConfig, config::Config};
 use self::{
     config::Unit,
-    deploy::{Deploy, Way},
+    deploy::{Deploy, Rehearsed, Way},
     program::Helm,
     record::Record,
-    storage::{Status, Storage, StorageError},
+    storage::{Status, StorageError},
 };
-use super::{Act, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError};
+pub(super) use self::{
+    storage::Storage,
+    watch::{Shoulder, known_objects},
+};
+use super::{Act, Difference, Done, Entry, Live, Rehearsal, Sights, Site, Target, TargetError, kubernetes::proof};
 use crate::{
     clients::kube::Cluster,
     model::{Portion, Release, Share},
@@ -65,8 +71,14 @@ killed Helm left in `pending-upgrade` is marked as failed by the way back; a dep
 
 `chart` is a folder of the tree, or `{from, version, digest}` of a packaged one: `oci://…`, or a repository with `name`. Only
 exactly that content is deployed, and it is kept, so that going back needs no registry. `digests` names a file of the tree with a
-digest for each version, for a `version` such as `${version.hub}`. What the chart depends on must lie in its `charts/`;
-`dependencies: update` fetches it at the deploy. `hooks: skip` runs none.
+digest for each version, for a `version` such as `${version.hub}`. For `oci://`, the digest is what `helm push` printed (of the
+manifest, which is looked up in the registry) or that of the package; a registry on this machine is spoken to without TLS. What the
+chart depends on must lie in its `charts/`; `dependencies: update` fetches it at the deploy. A link in the chart or among the values files
+that leads out of the release is refused. `hooks: skip` runs none.
+
+Drift is a revision that piton did not deploy (`helm upgrade` by hand, with its time), and fields of the objects in the manifest of
+piton's own revision that are not as it says, with the manager that changed them and when; what others set besides is theirs. Before a
+release becomes the way back, and every day, it is rendered and tried, and its images are looked up in their registries.
 
 `members` are releases of the same chart in other namespaces or clusters, for waves; their `values` and `set` come after those
 of all. In `values`, `set` and `version`: `${environment}`, `${member}`, `${tree}`, `${source}`, `${version.COMPONENT}`.
@@ -149,10 +161,10 @@ impl HelmTarget {
     async fn apply(&self, release: &Release, fence: u64) -> Result<String, TargetError> {
         let rehearsed =
             self.units.iter().map(|unit| self.deploy(unit, release, fence, Way::Forward).rehearse().boxed());
-        let charts: Vec<(String, String)> = stream::iter(each(rehearsed)).buffered(AT_ONCE).try_collect().await?;
+        let charts: Vec<Rehearsed> = stream::iter(each(rehearsed)).buffered(AT_ONCE).try_collect().await?;
         let version = self.version().await?;
-        let notes: BTreeSet<String> =
-            charts.into_iter().map(|(chart, digest)| format!("rendered {chart} {digest} by Helm {version}")).collect();
+        let note = |done: Rehearsed| format!("rendered {} {} by Helm {version}", done.chart, done.digest);
+        let notes: BTreeSet<String> = charts.into_iter().map(note).collect();
         Ok(notes.into_iter().collect::<Vec<_>>().join("; "))
     }
 
@@ -165,9 +177,11 @@ impl HelmTarget {
             }
             Portion::Members(names) => names.iter().map(|name| self.member(name)).collect::<Result<_, _>>()?,
         };
+        let several = units.len() > 1;
         // The first that fails ends the others: what they left open is mended by the way back.
         let deployed = units.into_iter().map(|unit| self.deploy(unit, release, fence, Way::Forward).run().boxed());
-        let notes: Vec<String> = stream::iter(each(deployed)).buffer_unordered(AT_ONCE).try_collect().await?;
+        let notes: Result<Vec<String>, _> = stream::iter(each(deployed)).buffer_unordered(AT_ONCE).try_collect().await;
+        let notes = notes.map_err(|error: TargetError| error.among_others(several))?;
         self.prune(release);
         Ok(notes.join("; "))
     }
@@ -256,7 +270,15 @@ impl Target for HelmTarget {
     }
 
     fn sights(&self) -> Sights {
-        Sights { drift: false, way_back: true }
+        Sights { drift: true, way_back: true }
+    }
+
+    fn drift<'a>(
+        &'a self,
+        release: &'a Release,
+        digests: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, TargetError>> {
+        Box::pin(drift::see(self, release, digests))
     }
 
     fn rehearse<'a>(&'a self, release: &'a Release) -> BoxFuture<'a, Result<Rehearsal, TargetError>> {
@@ -265,30 +287,25 @@ impl Target for HelmTarget {
             for unit in &self.units {
                 // Nothing is written, so that the number cannot be too old.
                 match self.deploy(unit, release, u64::MAX, Way::Back).rehearse().await {
-                    Ok((chart, digest)) => drop(rehearsal.digests.insert(chart, digest)),
+                    Ok(Rehearsed { chart, digest, objects }) => {
+                        let images = proof::images(&objects.iter().collect::<Vec<_>>()).await;
+                        rehearsal.digests.insert(chart, digest);
+                        rehearsal.digests.extend(images.digests);
+                        rehearsal.obstacles.extend(images.obstacles);
+                        rehearsal.blind = rehearsal.blind.or(images.blind);
+                    }
                     Err(TargetError::Release(why)) => rehearsal.obstacles.push(why),
                     Err(
                         error
                         @ (TargetError::World { .. } | TargetError::Unreached { .. } | TargetError::Fenced { .. }),
                     ) => {
-                        rehearsal.blind.get_or_insert(sentence(&error));
+                        rehearsal.blind.get_or_insert(super::sentence(&error));
                     }
                 }
             }
             Ok(rehearsal)
         })
     }
-}
-
-/// An error with its causes.
-fn sentence(error: &TargetError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// One future for each unit, none of them begun.

@@ -1,9 +1,7 @@
 //! The objects of a Helm release: what its manifest names, what the cluster would say to them, and what is left over.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use futures_util::{FutureExt, StreamExt, stream};
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,23 +11,10 @@ use crate::clients::kube::{Cluster, KubeError, ObjectId};
 /// How many objects are asked for at the same time.
 const AT_ONCE: usize = 8;
 /// Who asks what would happen; nothing is ever stored under this name.
-const REHEARSER: &str = "piton-rehearsal";
+pub const REHEARSER: &str = "piton-rehearsal";
 /// Helm's own marks of what belongs to a release.
 const OWNER: [&str; 2] = ["meta.helm.sh/release-name", "meta.helm.sh/release-namespace"];
 const KEEP: &str = "helm.sh/resource-policy";
-
-/// Which incarnation of an object it is, and which of its specifications.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
-    uid: Option<String>,
-    generation: Option<i64>,
-}
-
-impl Mark {
-    pub fn of(object: &DynamicObject) -> Mark {
-        Mark { uid: object.metadata.uid.clone(), generation: object.metadata.generation }
-    }
-}
 
 /// The objects of a manifest, lists unpacked; Helm has rendered and read it before.
 pub fn parse(manifest: &str) -> Result<Vec<Value>, String> {
@@ -65,26 +50,6 @@ async fn name(cluster: &Cluster, object: &Value, namespace: &str) -> Option<Obje
         Err(_) => {}
     }
     Some(id)
-}
-
-/// Whether pods come from it.
-pub fn runs_pods(id: &ObjectId) -> bool {
-    matches!(
-        (id.group(), id.kind.as_str()),
-        ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") | ("batch", "Job") | ("", "Pod")
-    )
-}
-
-/// How these objects are before anything is done; those that are not there are left out.
-pub async fn marks(cluster: &Cluster, ids: &BTreeSet<ObjectId>) -> BTreeMap<ObjectId, Mark> {
-    let looks: Vec<_> = ids.iter().map(|id| mark(cluster, id).boxed()).collect();
-    let found: Vec<Option<(ObjectId, Mark)>> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
-    found.into_iter().flatten().collect()
-}
-
-async fn mark(cluster: &Cluster, id: &ObjectId) -> Option<(ObjectId, Mark)> {
-    let found = cluster.api(id).await.ok()?.get_opt(&id.name).await.ok()??;
-    Some((id.clone(), Mark::of(&found)))
 }
 
 /// Asks the API server about each object and changes none: what validation, admission and quota refuse, a sentence

@@ -12,7 +12,10 @@ use super::{
     storage::TREE_LABEL,
 };
 use crate::{
-    clients::process::{Program, Ran},
+    clients::{
+        process::{Program, Ran},
+        registry::speaks_plain_http,
+    },
     model::{Span, TreeId},
     targets::TargetError,
 };
@@ -128,6 +131,8 @@ impl Helm {
             Some(name) => arguments.extend([name.clone(), format!("--repo={}", packaged.from)]),
             None => arguments.push(packaged.from.clone()),
         }
+        let registry = packaged.from.strip_prefix("oci://").and_then(|rest| rest.split('/').next());
+        arguments.extend(registry.is_some_and(speaks_plain_http).then(|| "--plain-http".to_owned()));
         arguments.extend([format!("--version={version}"), format!("--destination={}", into.display())]);
         let ran = self.run(arguments, None, self.within).await?;
         let what = format!("cannot fetch the chart {} {version}", packaged.from);

@@ -59,6 +59,10 @@ pub struct Content {
     pub hooks: Vec<String>,
     /// When Helm began with it, as Helm writes it.
     pub since: String,
+    /// What whoever made it says of it: `Upgrade complete`.
+    pub description: String,
+    /// The program that wrote it, as the API server knows it.
+    pub by: Option<String>,
 }
 
 /// Why Helm's memory could not be read or mended.
@@ -88,7 +92,7 @@ impl Status {
         }
     }
 
-    fn word(&self) -> &str {
+    pub fn word(&self) -> &str {
         match self {
             Status::Deployed => "deployed",
             Status::Superseded => "superseded",
@@ -132,13 +136,16 @@ impl Storage {
     }
 
     pub async fn content(&self, revision: &Revision) -> Result<Content> {
-        let (_, content) = self.read(&revision.secret).await?;
+        let (secret, content) = self.read(&revision.secret).await?;
+        let writers = secret.metadata.managed_fields.into_iter().flatten();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let hooks = content["hooks"].as_array().into_iter().flatten();
         Ok(Content {
             manifest: text(&content["manifest"]),
             hooks: hooks.map(|hook| text(&hook["manifest"])).collect(),
             since: text(&content["info"]["last_deployed"]),
+            description: text(&content["info"]["description"]),
+            by: writers.filter_map(|entry| entry.manager).next_back(),
         })
     }
 

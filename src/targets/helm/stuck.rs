@@ -38,16 +38,25 @@ pub async fn end(place: &Place, open: &Revision) -> Result<String, TargetError> 
     Ok(format!("revision {} was left open and is marked as failed", open.number))
 }
 
-/// Makes Helm compare with what it tried last. By itself it compares with the last revision that went well, and would
-/// leave behind whatever a failed one added: fields, containers, whole objects. Gives what counted as deployed before.
-pub async fn rebase(place: &Place, revisions: &[Revision]) -> Result<Option<Content>, TargetError> {
-    let Some((last, older)) = revisions.split_last() else { return Ok(None) };
+/// What Helm would compare an upgrade with though it has tried another revision since: the last that went well.
+pub fn outdated(revisions: &[Revision]) -> Option<&Revision> {
+    let (last, older) = revisions.split_last()?;
     let good = older.iter().rev().find(|revision| revision.status == Status::Deployed);
-    let (Status::Failed, Some(good)) = (&last.status, good) else { return Ok(None) };
+    good.filter(|_| last.status == Status::Failed)
+}
+
+/// Makes Helm compare with what it tried last: it would leave behind whatever a failed revision added since the `good`
+/// one, be it fields, containers or whole objects. Gives what the good one deployed.
+pub async fn rebase(place: &Place, revisions: &[Revision], good: &Revision) -> Result<Content, TargetError> {
     let content = place.storage.content(good).await?;
-    place.storage.mark(last, &Status::Deployed, "piton: failed, and what the next upgrade is compared with").await?;
-    for revision in older.iter().filter(|revision| revision.status == Status::Deployed) {
+    if let Some(last) = revisions.last() {
+        place
+            .storage
+            .mark(last, &Status::Deployed, "piton: failed, and what the next upgrade is compared with")
+            .await?;
+    }
+    for revision in revisions.iter().filter(|revision| revision.status == Status::Deployed) {
         place.storage.mark(revision, &Status::Superseded, "piton: superseded").await?;
     }
-    Ok(Some(content))
+    Ok(content)
 }

@@ -1,14 +1,12 @@
 //! Watches the objects of a release while Helm is still at work on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
-use kube::runtime::{WatchStreamExt, watcher};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use super::{
-    config::Unit,
-    objects::{self, Mark},
-    storage::{Content, Storage},
+    objects,
+    storage::{Content, Revision, Status, Storage, StorageError},
 };
 use crate::{
     clients::kube::{Cluster, ObjectId},
@@ -16,16 +14,40 @@ use crate::{
         Progress,
         kubernetes::{
             health::Trouble,
-            rollout::{self, Ended},
+            rollout::{
+                self,
+                touched::{self, Mark},
+            },
         },
     },
 };
+
+/// What pods come from before an upgrade: of the last revision, and of the last that Helm took for good.
+pub async fn known_objects(
+    cluster: &Cluster,
+    storage: &Storage,
+    namespace: &str,
+    revisions: &[Revision],
+) -> Result<BTreeSet<ObjectId>, StorageError> {
+    let last = revisions.last();
+    let good = revisions.iter().rev().find(|revision| revision.status == Status::Deployed);
+    let mut ids = BTreeSet::new();
+    for revision in last.into_iter().chain(good.filter(|good| Some(*good) != last)) {
+        let content = storage.content(revision).await?;
+        let mut parsed = objects::parse(&content.manifest).unwrap_or_default();
+        parsed.extend(content.hooks.iter().flat_map(|hook| objects::parse(hook).unwrap_or_default()));
+        let names = objects::names(cluster, &parsed, namespace).await;
+        ids.extend(names.into_iter().filter(touched::runs_pods));
+    }
+    Ok(ids)
+}
 
 /// What is needed to look over Helm's shoulder.
 pub struct Shoulder<'a> {
     pub cluster: &'a Cluster,
     pub storage: &'a Storage,
-    pub unit: &'a Unit,
+    /// Of objects whose manifest names none.
+    pub namespace: &'a str,
     /// The newest revision before Helm was started.
     pub last: u64,
     pub before: &'a BTreeMap<ObjectId, Mark>,
@@ -40,8 +62,11 @@ impl Shoulder<'_> {
         let content = self.coming().await;
         let manifests = std::iter::once(&content.manifest).chain(&content.hooks);
         let parsed: Vec<_> = manifests.filter_map(|text| objects::parse(text).ok()).flatten().collect();
-        let ids = objects::names(self.cluster, &parsed, &self.unit.namespace).await;
-        let watched = ids.into_iter().filter(objects::runs_pods).map(|id| self.broken_one(id));
+        let ids = objects::names(self.cluster, &parsed, self.namespace).await;
+        let watched = ids.into_iter().filter(touched::runs_pods).map(|id| {
+            let before = self.before.get(&id);
+            touched::broken(self.cluster, id, before, &self.rollout, self.progress)
+        });
         let mut watched: FuturesUnordered<_> = watched.collect();
         while let Some(trouble) = watched.next().await {
             if let Some(trouble) = trouble {
@@ -62,30 +87,6 @@ impl Shoulder<'_> {
             Ok(content) => content,
             // Helm will say itself what is wrong; the objects are looked at after it.
             Err(_) => std::future::pending().await,
-        }
-    }
-
-    async fn broken_one(&self, id: ObjectId) -> Option<Box<Trouble>> {
-        self.changed(&id).await?;
-        match rollout::watch(self.cluster, std::slice::from_ref(&id), &self.rollout, self.progress).await {
-            Ended::Broken(trouble) => Some(trouble),
-            Ended::Ready { .. } | Ended::TimeOut { .. } | Ended::Unknown { .. } => None,
-        }
-    }
-
-    /// Waits until Helm has put the object there, or changed what it should be.
-    async fn changed(&self, id: &ObjectId) -> Option<()> {
-        let api = self.cluster.api(id).await.ok()?;
-        let before = self.before.get(id);
-        let stream = watcher::watch_object(api, &id.name).default_backoff();
-        let mut stream = std::pin::pin!(stream);
-        loop {
-            // A watch that breaks is begun again by the stream itself.
-            if let Ok(Some(Some(found))) = stream.try_next().await
-                && before != Some(&Mark::of(&found))
-            {
-                return Some(());
-            }
         }
     }
 }

@@ -46,6 +46,8 @@ const RACES_MAX: u32 = 5;
 const AWAY_WITHIN: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
+/// A log has so many lines at most of what is under way, however large a release is.
+const STEPS_MAX: usize = 100;
 /// How long a new CRD may take until its kind is served.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -137,6 +139,19 @@ pub async fn write(
 pub async fn try_all(stage: &Stage<'_>, manifests: &[Manifest], tree: &TreeId) -> Result<Tried, TargetError> {
     let mut tried = Tried::default();
     let (mut new_namespaces, mut conflicts) = (Vec::new(), Vec::new());
+    let (total, asked) = (manifests.len(), AtomicUsize::new(0));
+    let try_one = |manifest| -> BoxFuture<'_, Result<Applied, Refused>> {
+        let (trying, asked) = (try_one(stage, manifest, tree), &asked);
+        Box::pin(async move {
+            let result = trying.await;
+            let done = asked.fetch_add(1, Ordering::Relaxed) + 1;
+            // Of a few nobody wants to know how many are left.
+            if total > STEPS_MAX && is_a_step(done, total) {
+                stage.say(format!("asking the server whether it would take the release: {done} of {total}"));
+            }
+            result
+        })
+    };
     for (rank, same) in order::ranks(manifests) {
         let mut able = Vec::new();
         for manifest in same {
@@ -151,7 +166,7 @@ pub async fn try_all(stage: &Stage<'_>, manifests: &[Manifest], tree: &TreeId) -
                 false => tried.untried += 1,
             }
         }
-        let results = join_some(able.iter().map(|manifest| try_one(stage, manifest, tree))).await;
+        let results = join_some(able.iter().map(|manifest| try_one(*manifest))).await;
         for (manifest, result) in able.iter().zip(results) {
             match result {
                 Ok(applied) if applied.created => {
@@ -236,6 +251,11 @@ async fn join_some<'b, T: Send + 'b>(futures: impl Iterator<Item = BoxFuture<'b,
     stream::iter(futures).buffered(AT_ONCE).collect().await
 }
 
+/// Whether so much is done that people should hear of it.
+fn is_a_step(done: usize, total: usize) -> bool {
+    done == total || done.is_multiple_of((total / STEPS_MAX).max(1))
+}
+
 /// Objects of one rank being applied.
 struct Run<'b, 'a> {
     stage: &'b Stage<'a>,
@@ -291,7 +311,9 @@ impl<'b, 'a> Run<'b, 'a> {
                 self.stop.store(true, Ordering::Relaxed);
             }
             let done = self.before + self.done.fetch_add(1, Ordering::Relaxed) + 1;
-            self.stage.say(format!("applied {done} of {}: {}", self.total, manifest.id));
+            if is_a_step(done, self.total) {
+                self.stage.say(format!("applied {done} of {}: {}", self.total, manifest.id));
+            }
             Some(result)
         })
     }
@@ -334,7 +356,7 @@ impl<'b, 'a> Run<'b, 'a> {
         if !conflicts.iter().any(|conflict| conflict.field == conflicts::REPLICAS) {
             return Ok(None);
         }
-        let hand = Hand { cluster: &self.stage.cluster, fence: self.stage.held.fence };
+        let hand = Hand { cluster: &self.stage.cluster, fence: self.stage.held.fence, owner: String::new() };
         Ok(hand.get(&manifest.id).await?.and_then(|live| live["spec"]["replicas"].as_u64()))
     }
 

@@ -1,8 +1,10 @@
 //! A whole release in one place: rendered, written down, applied, watched, and what is wanted no more deleted.
 
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+
 use super::{
     apply::{self, Way, Wrote},
-    conflicts,
+    conflicts, drift,
     fence::{self, Guard},
     health,
     manifest::Manifest,
@@ -16,6 +18,8 @@ use crate::{clients::kube::ObjectId, model::TreeId, targets::TargetError};
 
 /// So many objects are named in a note.
 const NAMED_MAX: usize = 5;
+/// So many objects are asked for at once.
+const AT_ONCE: usize = 8;
 
 /// Asks the server whether it would take the release; users see nothing of it.
 pub async fn rehearse(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered) -> Result<String, TargetError> {
@@ -64,9 +68,62 @@ pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, wa
     inventory.stable = Some(tree.clone());
     inventory.renderer = rendered.renderer.clone();
     inventory.passing = passing(&rendered.manifests).collect();
-    (inventory.doing, inventory.candidate) = (None, None);
+    (inventory.doing, inventory.candidate, inventory.rolled) = (None, None, None);
+    inventory.brought.clear();
     stage.held.keep().await?;
     Ok(note(&wrote, &pruned, &ready, rendered))
+}
+
+/// Applies some objects of the release beside what stands, and watches until they are ready.
+pub async fn part(stage: &mut Stage<'_>, tree: &TreeId, part: &[Manifest]) -> Result<String, TargetError> {
+    for manifest in part {
+        stage.held.inventory.objects.want(&manifest.id);
+    }
+    stage.held.inventory.passing.extend(passing(part));
+    stage.held.keep().await?;
+    let guard = Guard::over(&stage.held);
+    let wrote = apply::write(stage, part, tree, Way::Forward, &guard).await;
+    drop(guard);
+    match wrote {
+        Ok(_) => stage.held.keep().await?,
+        Err(error) => return Err(note_what_is_there(stage, error).await),
+    }
+    watch(stage, part, Way::Forward).await?;
+    Ok(named(part.iter().map(|manifest| &manifest.id)))
+}
+
+/// Deletes what was made for a candidate that does not stay, by the rules of pruning.
+pub async fn unbring(stage: &mut Stage<'_>) -> Result<Option<String>, TargetError> {
+    let brought = stage.held.inventory.brought.clone();
+    if brought.is_empty() {
+        return Ok(None);
+    }
+    stage.held.keep().await?;
+    let guard = Guard::over(&stage.held);
+    let all = stage.held.inventory.objects.iter().map(|(id, _)| id);
+    let stay: Vec<ObjectId> = all.filter(|id| !brought.contains(id)).cloned().collect();
+    let pruned = match prune::prune(stage, &stay, &guard, Leftovers::Tell).await {
+        Ok(pruned) => pruned,
+        Err(error) => return Err(note_what_is_there(stage, error).await),
+    };
+    drop(guard);
+    stage.held.inventory.brought.clear();
+    stage.held.keep().await?;
+    Ok(told(&pruned))
+}
+
+/// Those objects that would not stay as they are.
+pub async fn changed(stage: &Stage<'_>, tree: &TreeId, manifests: Vec<Manifest>) -> Result<Vec<Manifest>, TargetError> {
+    let ask = |manifest: Manifest| async move {
+        let marked = stage.mark(&manifest, tree);
+        let wanted = drift::Wanted { manifest: &manifest, marked, literal: false, manager: drift::MANAGER };
+        let changes = drift::would_change(&stage.cluster, &wanted).await;
+        let changes = changes.map_err(|error| super::refusals::about("compare", &manifest.id, &error))?;
+        Ok::<_, TargetError>(changes.then_some(manifest))
+    };
+    let asked: Vec<_> = manifests.into_iter().map(|manifest| ask(manifest).boxed()).collect();
+    let found: Vec<Option<Manifest>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Deletes all that we made here.
@@ -82,8 +139,9 @@ pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
     };
     drop(guard);
     let inventory = &mut stage.held.inventory;
-    (inventory.stable, inventory.candidate, inventory.doing) = (None, None, None);
+    (inventory.stable, inventory.candidate, inventory.doing, inventory.rolled) = (None, None, None, None);
     inventory.passing.clear();
+    inventory.brought.clear();
     stage.held.keep().await?;
     Ok(told(&pruned).unwrap_or_else(|| "there was nothing to take down".to_owned()))
 }

@@ -60,7 +60,8 @@ impl KubernetesTarget {
 /// The objects as they are applied.
 fn wanted<'a>(stage: &Stage<'_>, seat: &Seat, rendered: &'a Rendered, release: &Release) -> Vec<Wanted<'a>> {
     let literal = matches!(seat.source, Source::Plain(_));
-    let one = |manifest| Wanted { manifest, marked: stage.mark(manifest, &release.tree), literal };
+    let one =
+        |manifest| Wanted { manifest, marked: stage.mark(manifest, &release.tree), literal, manager: drift::MANAGER };
     rendered.manifests.iter().map(one).collect()
 }
 

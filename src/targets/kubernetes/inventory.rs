@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 pub use self::{
     entries::{Entries, Entry, made_since},
@@ -52,9 +51,12 @@ pub struct Inventory {
     /// What rendered the stable release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renderer: Option<String>,
-    /// What the canary must know to find its way back.
+    /// A release that has all but stable's own already, since the last step of its canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub canary: Option<Value>,
+    pub rolled: Option<TreeId>,
+    /// What was made for the candidate before its canary came up, and goes again when it does not stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brought: Vec<ObjectId>,
     /// Jobs among the objects that the cluster collects when they are done.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub passing: BTreeSet<ObjectId>,
@@ -65,12 +67,12 @@ pub struct Inventory {
 impl Inventory {
     /// The releases that it speaks of.
     fn trees(&self) -> Vec<&TreeId> {
-        [&self.stable, &self.candidate, &self.doing].into_iter().flatten().collect()
+        [&self.stable, &self.candidate, &self.doing, &self.rolled].into_iter().flatten().collect()
     }
 
     /// Whether users are on this release and nothing of another is under way.
     pub fn stands(&self, tree: &TreeId) -> bool {
-        self.stable.as_ref() == Some(tree) && self.doing.is_none()
+        self.stable.as_ref() == Some(tree) && self.doing.is_none() && self.rolled.is_none()
     }
 }
 

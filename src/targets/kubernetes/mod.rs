@@ -218,11 +218,7 @@ impl KubernetesTarget {
         // That nothing was done is known only where no place at all was reached.
         let nowhere = done.iter().all(|done| matches!(done, Err(TargetError::Unreached { .. })));
         let notes: Result<Vec<String>, TargetError> = done.into_iter().collect();
-        let notes = notes.map_err(|error| match error {
-            TargetError::Unreached { what, source } if !nowhere => TargetError::World { what, source },
-            error => error,
-        });
-        Ok(notes?.join("; "))
+        Ok(notes.map_err(|error| error.among_others(!nowhere))?.join("; "))
     }
 
     async fn shift_members(&self, names: &[String], release: &Release, fence: u64) -> Result<String, TargetError> {

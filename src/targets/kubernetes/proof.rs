@@ -37,7 +37,7 @@ pub async fn rehearse(cluster: &Cluster, wanted: &[Wanted<'_>]) -> Rehearsal {
 
 async fn try_one(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Option<String>, KubeError> {
     let id = &wanted.manifest.id;
-    match would_be(cluster, id, &wanted.marked).await {
+    match would_be(cluster, wanted).await {
         Ok(Answer::Would(_)) => Ok(None),
         Ok(Answer::Refuses(why)) => Ok(Some(format!("{id} would be refused: {why}"))),
         // The kind, or the namespace, comes with the release or is gone: the deploy makes it.

@@ -31,7 +31,14 @@ impl KubernetesTarget {
             return deploy::whole(&mut stage, &release.tree, &rendered, Way::Forward).await;
         }
         deploy::claim(&mut stage, &release.tree, &rendered).await?;
-        canary(&stage)?.shift(release, &rendered.manifests, share).await
+        let mut notes = Vec::new();
+        if share == Share::WHOLE {
+            notes.push(canary(&stage)?.prepare(release, &rendered.manifests, share).await?);
+            notes.extend(roll_others(&mut stage, release, &rendered).await?);
+        }
+        notes.push(canary(&stage)?.shift(release, &rendered.manifests, share).await?);
+        notes.retain(|note| !note.is_empty());
+        Ok(notes.join("; "))
     }
 
     /// All users back on stable; where the release has reached stable too, what was good is applied first.
@@ -59,6 +66,8 @@ impl KubernetesTarget {
             Some(Err(_)) | None => {}
         }
         if untouched && stands {
+            notes.extend(deploy::unbring(&mut stage).await?);
+            notes.retain(|note| !note.is_empty());
             stage.held.inventory.candidate = None;
             stage.held.keep().await?;
             return Ok(notes.join("; "));
@@ -81,18 +90,63 @@ impl KubernetesTarget {
             notes.push(deploy::whole(&mut stage, &keep.tree, &rendered, Way::Through).await?);
         }
         notes.push(canary(&stage)?.hand_back(None).await?);
+        notes.extend(deploy::unbring(&mut stage).await?);
         notes.retain(|note| !note.is_empty());
         Ok(if notes.is_empty() { "nothing to take down".to_owned() } else { notes.join("; ") })
     }
 }
 
-/// Brings the canary up, with no users on it.
+/// Brings the canary up, with no users on it; before it what it may need and nobody else notices.
 pub async fn bring_up(stage: &mut Stage<'_>, release: &Release, rendered: &Rendered) -> Result<String, TargetError> {
     stage.held.inventory.candidate = Some(release.tree.clone());
     deploy::claim(stage, &release.tree, rendered).await?;
-    match canary(stage)?.bring_up(release, &rendered.manifests).await? {
-        Brought::Beside(note) | Brought::Alone(note) => Ok(note),
+    if let Some(note) = canary(stage)?.alone().await? {
+        return Ok(note);
     }
+    canary(stage)?.rehearse(release, &rendered.manifests).await?;
+    let new = bring_new(stage, release, rendered).await?;
+    match canary(stage)?.bring_up(release, &rendered.manifests).await? {
+        Brought::Beside(note) | Brought::Alone(note) => {
+            Ok(new.into_iter().chain([note]).collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+/// What is new and changes nothing for stable. It is noted before it is made, so that the way back can take it away.
+async fn bring_new(
+    stage: &mut Stage<'_>,
+    release: &Release,
+    rendered: &Rendered,
+) -> Result<Option<String>, TargetError> {
+    let brought = stage.held.inventory.brought.clone();
+    let new = canary(stage)?.newcomers(&rendered.manifests, |id| brought.contains(id)).await?;
+    let inventory = &mut stage.held.inventory;
+    // What stable has too, and somebody deleted, is not new: it comes back with the promotion, or with the way back.
+    let mut new = new;
+    new.retain(|manifest| brought.contains(&manifest.id) || inventory.objects.get(&manifest.id).is_none());
+    if new.is_empty() {
+        return Ok(None);
+    }
+    let first = new.iter().map(|manifest| &manifest.id).filter(|id| !brought.contains(id));
+    inventory.brought.extend(first.cloned());
+    let named = deploy::part(stage, &release.tree, &new).await?;
+    Ok(Some(format!("new, and made first: {named}")))
+}
+
+/// With the last step goes what no canary tries and what is not stable's own, so that gates and bake judge it too.
+async fn roll_others(
+    stage: &mut Stage<'_>,
+    release: &Release,
+    rendered: &Rendered,
+) -> Result<Option<String>, TargetError> {
+    let others = canary(stage)?.others(&rendered.manifests).await?;
+    let others = deploy::changed(stage, &release.tree, others).await?;
+    if others.is_empty() {
+        return Ok(None);
+    }
+    stage.held.inventory.rolled = Some(release.tree.clone());
+    let named = deploy::part(stage, &release.tree, &others).await?;
+    Ok(Some(format!("changed with the last step: {named}")))
 }
 
 /// Takes the canary down with everything else.

@@ -57,8 +57,11 @@ impl<'a> Stage<'a> {
         fence: u64,
         renderers: &'a Renderers,
     ) -> Result<Stage<'a>, TargetError> {
-        identify(&cluster, seat).await?;
-        let held = inventory::hold(&cluster, &seat.namespace, site, fence).await?;
+        // What is read of a cluster that is not the right one is thrown away.
+        let held = inventory::hold(&cluster, &seat.namespace, site, fence);
+        let (identified, held) = tokio::join!(identify(&cluster, seat), held);
+        identified?;
+        let held = held?;
         Ok(Stage { cluster, config, seat, site, held, renderers })
     }
 
@@ -70,7 +73,10 @@ impl<'a> Stage<'a> {
             Way::Forward | Way::Through => self.config.renderer(),
             Way::Back | Way::Over => None,
         };
-        let mut rendered = render::render(self.site, self.config, self.seat, tree, wanted).await?;
+        // The kinds are needed as soon as there are objects.
+        let rendering = render::render(self.site, self.config, self.seat, tree, wanted);
+        let (rendered, ()) = tokio::join!(rendering, self.cluster.learn_kinds());
+        let mut rendered = rendered?;
         rendered.renderer.iter().for_each(|renderer| self.renderers.note(renderer));
         self.complete(&mut rendered.manifests).await?;
         // Users' weights and an autoscaler's numbers are not the release's to change.
@@ -148,7 +154,7 @@ pub async fn identify(cluster: &Cluster, seat: &Seat) -> Result<(), TargetError>
 
 /// Connects; nothing is sent yet.
 pub async fn connect(seat: &Seat) -> Result<Cluster, TargetError> {
-    let connected = Cluster::connect(&seat.place).await;
+    let connected = Cluster::shared(&seat.place).await;
     connected.map_err(|error: KubeError| TargetError::Unreached {
         what: format!("{}cannot find the cluster", of_member(seat)),
         source: Some(Box::new(error)),

@@ -10,14 +10,10 @@ use std::{
 
 use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use super::{
+    super::access,
     container::{Container, Phase},
     events::About,
 };
@@ -78,11 +74,7 @@ fn key(about: &About) -> (String, String) {
 
 /// Answers on a free port with the API server's own certificate, which that does not check; the port.
 pub async fn serve(logs: Logs, certificates: &Path) -> io::Result<u16> {
-    let chain = CertificateDer::pem_file_iter(certificates.join("apiserver.crt")).map_err(io::Error::other)?;
-    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(io::Error::other)?;
-    let key = PrivateKeyDer::from_pem_file(certificates.join("apiserver.key")).map_err(io::Error::other)?;
-    let tls = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)?;
-    let (tls, listener) = (TlsAcceptor::from(Arc::new(tls)), TcpListener::bind(("127.0.0.1", 0)).await?);
+    let (tls, listener) = (access::tls(certificates)?, TcpListener::bind(("127.0.0.1", 0)).await?);
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

@@ -76,7 +76,9 @@ pub fn copy(kind: Kind, wanted: &Value, namespace: &str, canary: &str) -> Value 
             copy[key] = value.clone();
         }
     }
-    let content = [&wanted["data"], &wanted["binaryData"], &wanted["stringData"]].map(Value::to_string).join("\n");
+    // Two canaries that read the same have a copy each, so that one of them may go before the other.
+    let content = [&wanted["data"], &wanted["binaryData"], &wanted["stringData"]].map(Value::to_string);
+    let content = format!("{canary}\n{}", content.join("\n"));
     let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
     copy["metadata"]["name"] = names::copy(name, &content).into();
     copy

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Stand, capacity,
-    copies::{self, Renames},
+    Stand, capacity, copies,
     dress::{self, Dress},
     find, id,
     labels::{self, Labels, Selectors},
@@ -42,7 +41,7 @@ impl Stand<'_> {
             None => {
                 // Another release's canary must have no users when its pods are replaced.
                 notes.extend(self.users_back().await?.notes);
-                self.steer().rehearse(Share::WHOLE).await?;
+                self.rehearse(manifests).await?;
                 self.dress_up(release, manifests, 1).await?;
                 1
             }
@@ -141,18 +140,35 @@ impl Stand<'_> {
         Some(format!("{canary} was edited by {by}; what is promoted is the release's own specification, not the edit"))
     }
 
+    /// Whether the release has what a canary is made of, its names are free, and users could be led to it.
+    pub async fn rehearse(&self, manifests: &[Manifest]) -> Result<(), TargetError> {
+        self.hand.check_free(&self.canary_id()).await?;
+        if self.has_own_service() {
+            self.hand.check_free(&self.service_id(&self.pair.canary)).await?;
+        }
+        let found = self.wanted(manifests)?;
+        self.check_claims(&found.object, manifests).await?;
+        self.steer().rehearse(Share::WHOLE).await
+    }
+
+    /// The release's Deployment.
+    fn wanted<'m>(&self, manifests: &'m [Manifest]) -> Result<&'m Manifest, TargetError> {
+        let wanted = self.stable_id();
+        find(manifests, &wanted, self.home).ok_or_else(|| {
+            TargetError::Release(format!("the release has no {wanted}, which the pipeline's `canary` names"))
+        })
+    }
+
     /// Copies first, then the Service, then the pods that need both.
     async fn dress_up(&self, release: &Release, manifests: &[Manifest], pods: u32) -> Result<(), TargetError> {
         let wanted = self.stable_id();
-        let found = find(manifests, &wanted, self.home).ok_or_else(|| {
-            TargetError::Release(format!("the release has no {wanted}, which the pipeline's `canary` names"))
-        })?;
+        let found = self.wanted(manifests)?;
         let stable = self.stable().await?;
         let stable = stable.ok_or_else(|| super::missing(&wanted, "there is nothing to run a canary beside"))?;
-        self.check_claims(&found.object).await?;
         let base = replicas_of(&stable);
         let selectors = self.selectors(&found.object).await?;
-        let renames = self.copy_configuration(&found.object, manifests).await?;
+        let read = copies::references(&found.object["spec"]["template"]["spec"]);
+        let renames = self.copy_configuration(read, manifests).await?;
         let dress = Dress {
             deployment: &found.object,
             name: &self.name,
@@ -169,9 +185,11 @@ impl Stand<'_> {
         Ok(())
     }
 
-    async fn check_claims(&self, deployment: &Value) -> Result<(), TargetError> {
+    async fn check_claims(&self, deployment: &Value, manifests: &[Manifest]) -> Result<(), TargetError> {
         for name in dress::claims(deployment) {
-            let claim = self.hand.get(&id("v1", "PersistentVolumeClaim", self.namespace(), &name)).await?;
+            let claim = id("v1", "PersistentVolumeClaim", self.namespace(), &name);
+            let coming = || find(manifests, &claim, self.home).map(|manifest| manifest.object.clone());
+            let claim = self.hand.get(&claim).await?.or_else(coming);
             if let Some(claim) = claim {
                 dress::shareable(&name, &claim)
                     .map_err(|why| TargetError::Release(format!("{}: {why}", self.stable_id())))?;
@@ -207,26 +225,13 @@ impl Stand<'_> {
         Ok(selector)
     }
 
-    /// Copies of what the pods read and what differs from the live one, which stable's pods still read.
-    async fn copy_configuration(&self, deployment: &Value, manifests: &[Manifest]) -> Result<Renames, TargetError> {
-        let mut renames = Renames::new();
-        for (kind, name) in copies::references(&deployment["spec"]["template"]["spec"]) {
-            let original = kind.id(self.namespace(), &name);
-            let Some(wanted) = find(manifests, &original, self.home) else { continue };
-            let live = self.hand.get(&original).await?;
-            if live.is_some_and(|live| copies::same(kind, &wanted.object, &live)) {
-                continue;
-            }
-            let copy = copies::copy(kind, &wanted.object, self.namespace(), &self.name);
-            let new = copy["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            self.hand.apply(copy).await?;
-            renames.insert((kind, name), new);
-        }
-        Ok(renames)
+    /// Whether the canary has a Service of our own.
+    fn has_own_service(&self) -> bool {
+        self.pair.owned && self.canary_service() == Some(&self.pair.canary)
     }
 
     async fn apply_service(&self, release: &Release) -> Result<(), TargetError> {
-        if !self.pair.owned || self.canary_service() != Some(&self.pair.canary) {
+        if !self.has_own_service() {
             return Ok(());
         }
         let id = self.service_id(&self.pair.stable);

@@ -9,12 +9,14 @@ mod forward;
 mod joined;
 mod labels;
 mod names;
+mod parts;
 mod ready;
 mod shape;
 mod verify;
 
 use std::time::Duration;
 
+use futures_util::{FutureExt, future::join_all};
 use tokio::time::Instant;
 
 pub use self::{
@@ -83,31 +85,60 @@ pub enum Stable {
 }
 
 impl Canary<'_> {
-    /// Brings the release up beside stable, with no users on it.
-    pub async fn bring_up(&self, release: &Release, manifests: &[Manifest]) -> Result<Brought, TargetError> {
-        let stands = self.stands();
-        for stand in &stands {
+    /// Why there is nothing yet beside which the release could run.
+    pub async fn alone(&self) -> Result<Option<String>, TargetError> {
+        for stand in self.stands() {
             if stand.stable().await?.is_none() {
-                let note = format!("{} is not there yet; the first release is applied as it is", stand.stable_id());
-                return Ok(Brought::Alone(note));
+                let stable = stand.stable_id();
+                return Ok(Some(format!("{stable} is not there yet; the first release is applied as it is")));
             }
         }
+        Ok(None)
+    }
+
+    /// Refuses what could not come up, or what nobody could be led to, before anything is made.
+    pub async fn rehearse(&self, release: &Release, manifests: &[Manifest]) -> Result<(), TargetError> {
+        for stand in self.stands() {
+            // What runs already was tried before.
+            if stand.canary().await?.as_ref().and_then(tree_of).as_ref() != Some(&release.tree) {
+                stand.rehearse(manifests).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the release up beside stable, with no users on it.
+    pub async fn bring_up(&self, release: &Release, manifests: &[Manifest]) -> Result<Brought, TargetError> {
+        if let Some(note) = self.alone().await? {
+            return Ok(Brought::Alone(note));
+        }
         let mut notes = Vec::new();
-        for stand in &stands {
+        for stand in self.stands() {
             notes.push(stand.bring_up(release, manifests).await?);
         }
         Ok(Brought::Beside(notes.join("; ")))
     }
 
+    /// Makes the canary ready for a share of the users, and moves nobody.
+    pub async fn prepare(
+        &self,
+        release: &Release,
+        manifests: &[Manifest],
+        share: Share,
+    ) -> Result<String, TargetError> {
+        let mut notes = Vec::new();
+        for stand in self.stands() {
+            notes.extend(stand.prepare(release, manifests, share).await?);
+        }
+        Ok(notes.join("; "))
+    }
+
     /// Gives the canary a share of the users, after it is ready for them; up to all of them.
     pub async fn shift(&self, release: &Release, manifests: &[Manifest], share: Share) -> Result<String, TargetError> {
         // All are ready before the first moves: a release is moved as a whole.
-        let stands = self.stands();
-        let mut notes = Vec::new();
-        for stand in &stands {
-            notes.extend(stand.prepare(release, manifests, share).await?);
-        }
-        for stand in &stands {
+        let mut notes = vec![self.prepare(release, manifests, share).await?];
+        notes.retain(|note| !note.is_empty());
+        for stand in self.stands() {
             notes.push(stand.shift(release, share).await?);
         }
         Ok(notes.join("; "))
@@ -131,24 +162,31 @@ impl Canary<'_> {
     }
 
     /// Puts all users on stable, when it has the capacity, and takes the canary down. `from` is what the canary ran, where
-    /// it is known.
+    /// it is known. A track that fails keeps its canary, and no other track waits for it.
     pub async fn hand_back(&self, from: Option<&Release>) -> Result<String, TargetError> {
         let stands = self.stands();
         let mut notes = Vec::new();
-        let mut moved = Vec::new();
+        let (mut free, mut moved, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         // First all users, then the rest: what is cleaned up can wait.
-        for stand in &stands {
-            let back = stand.users_back().await?;
-            notes.extend(back.notes);
-            moved.extend(back.users.then_some(stand));
+        let backs = join_all(stands.iter().map(|stand| stand.users_back().boxed())).await;
+        for (stand, back) in stands.iter().zip(backs) {
+            match back {
+                Ok(back) => {
+                    notes.extend(back.notes);
+                    moved.extend(back.users.then_some(stand));
+                    free.push(stand);
+                }
+                Err(error) => failed.push(error),
+            }
         }
-        for stand in moved {
-            notes.extend(stand.drained(from).await);
+        notes.extend(join_all(moved.iter().map(|stand| stand.drained(from).boxed())).await.into_iter().flatten());
+        for stand in free {
+            failed.extend(stand.take_down().await.err());
         }
-        for stand in &stands {
-            stand.take_down().await?;
+        match all_of(failed) {
+            None => Ok(notes.join("; ")),
+            Some(error) => Err(error),
         }
-        Ok(notes.join("; "))
     }
 
     /// Whether the stable Deployments can be gone back to as they are.
@@ -176,13 +214,18 @@ impl Canary<'_> {
         Ok(seen)
     }
 
+    /// A hand that only reads.
+    fn hand(&self) -> Hand<'_> {
+        Hand { cluster: self.cluster, fence: self.fence, owner: String::new() }
+    }
+
     fn stands(&self) -> Vec<Stand<'_>> {
         // However many canaries there are and whatever each waits for, one act has the time of one rollout.
         let until = Instant::now() + self.rollout.within.as_duration();
         let stand = |track| Stand {
             until,
-            hand: Hand { cluster: self.cluster, fence: self.fence },
             pair: Track::pair(track, self.namespace),
+            hand: Hand { cluster: self.cluster, fence: self.fence, owner: names::beside(&track.deployment) },
             home: self.namespace,
             name: names::beside(&track.deployment),
             track,
@@ -241,7 +284,7 @@ impl Stand<'_> {
     }
 
     async fn canary(&self) -> Result<Option<serde_json::Value>, TargetError> {
-        self.hand.get(&self.canary_id()).await
+        self.hand.own(&self.canary_id()).await
     }
 
     fn steer(&self) -> Steer<'_> {
@@ -257,6 +300,17 @@ impl Stand<'_> {
                 Some(&self.pair.canary)
             }
         }
+    }
+}
+
+/// Several failures as one; that somebody newer acts says more than all the others.
+fn all_of(mut failed: Vec<TargetError>) -> Option<TargetError> {
+    if let Some(fenced) = failed.iter().position(|error| matches!(error, TargetError::Fenced { .. })) {
+        return Some(failed.swap_remove(fenced));
+    }
+    match failed.len() {
+        0 | 1 => failed.pop(),
+        _ => Some(wrong(failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))),
     }
 }
 

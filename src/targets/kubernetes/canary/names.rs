@@ -1,7 +1,7 @@
 //! What our own objects are called.
 
-/// The label that all objects of a canary carry, with the name of its Deployment, and by which its pods are selected.
-pub const CANARY: &str = "piton.dev/canary";
+pub use crate::targets::kubernetes::traffic::hand::CANARY;
+
 /// Which release's tree an object is of.
 pub const TREE: &str = "piton.dev/tree";
 /// How many pods stable had when the canary came up.

@@ -21,7 +21,7 @@ use crate::{
 impl Stand<'_> {
     /// Routes and the stable Service keep what leads users at this moment.
     pub async fn shape(&self, manifests: &mut [Manifest]) -> Result<(), TargetError> {
-        for route in self.track.router.routes(self.namespace()) {
+        for route in self.steer().routes().await? {
             let Some(manifest) = manifests.iter_mut().find(|m| is(&m.id, &route, self.home)) else { continue };
             let live = self.hand.get(&route).await?;
             let Some(record) = live.as_ref().and_then(record::read) else { continue };
@@ -48,7 +48,7 @@ impl Stand<'_> {
 
 /// Leaves the number of pods to autoscalers: a workload that one of them counts gets the number that it has.
 pub async fn hold_replicas(cluster: &Cluster, namespace: &str, manifests: &mut [Manifest]) -> Result<(), TargetError> {
-    let hand = Hand { cluster, fence: 0 };
+    let hand = Hand { cluster, fence: 0, owner: String::new() };
     let places: std::collections::BTreeSet<String> = manifests
         .iter()
         .filter(|manifest| !manifest.object["spec"]["replicas"].is_null())
@@ -76,7 +76,8 @@ pub async fn hold_replicas(cluster: &Cluster, namespace: &str, manifests: &mut [
     Ok(())
 }
 
-fn counts(scaler: &Value, workload: &ObjectId) -> bool {
+/// Whether an object is an autoscaler of a workload.
+pub fn counts(scaler: &Value, workload: &ObjectId) -> bool {
     let target = &scaler["spec"]["scaleTargetRef"];
     target["kind"] == workload.kind.as_str() && target["name"] == workload.name.as_str()
 }

@@ -20,11 +20,12 @@ use crate::{
 /// Objects that are looked at at the same time.
 const AT_ONCE: usize = 8;
 /// The name under which the release's objects are applied.
-const MANAGER: &str = "piton";
+pub const MANAGER: &str = "piton";
 /// Names under which parts of piton that steer traffic write.
 const OUR_OTHERS: &str = "piton-";
 /// The number of the lease says nothing about the release, nor does which inventory lists it.
 const FENCE: &str = "piton.dev/fence";
+const OUR_MARKS: &str = "piton.dev/";
 
 /// An object as it is to be, with our marks on it; whether its file is the text that was applied.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct Wanted<'a> {
     pub marked: Value,
     /// Plain manifests say literally what is applied; what a renderer made cannot be changed in place.
     pub literal: bool,
+    /// Under whose name it is asked what applying would change; fields of this name that it does not set would go.
+    pub manager: &'static str,
 }
 
 /// What an object would say to being applied.
@@ -81,7 +84,7 @@ async fn of_object(
         return Ok(vec![Difference { live: Some("being deleted".into()), ..missing(id) }]);
     }
     let live = value(&live);
-    let would = match would_be(cluster, id, &wanted.marked).await? {
+    let would = match would_be(cluster, wanted).await? {
         Answer::Would(would) => would,
         Answer::Refuses(why) => {
             let why = format!("refuses the release: {why}");
@@ -96,9 +99,10 @@ async fn of_object(
 }
 
 /// Asks the server what the object would be with the release applied, and changes nothing.
-pub async fn would_be(cluster: &Cluster, id: &ObjectId, object: &Value) -> Result<Answer, KubeError> {
+pub async fn would_be(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Answer, KubeError> {
+    let (id, object) = (&wanted.manifest.id, &wanted.marked);
     let api = cluster.api(id).await?;
-    let params = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
+    let params = PatchParams { dry_run: true, ..PatchParams::apply(wanted.manager).force() };
     let answer = api.patch(&id.name, &params, &Patch::Apply(object)).await;
     match answer.map_err(|error| KubeError::from(error).of(object)) {
         Ok(would) => Ok(Answer::Would(Box::new(value(&would)))),
@@ -110,6 +114,31 @@ pub async fn would_be(cluster: &Cluster, id: &ObjectId, object: &Value) -> Resul
             (Some(_) | None, _) => Err(error),
         },
     }
+}
+
+/// Whether applying an object would change anything of it but our own marks.
+pub async fn would_change(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<bool, KubeError> {
+    let id = &wanted.manifest.id;
+    let api = match cluster.api(id).await {
+        Ok(api) => api,
+        Err(KubeError::UnknownKind { .. }) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let Some(live) = api.get_opt(&id.name).await? else { return Ok(true) };
+    match would_be(cluster, wanted).await? {
+        Answer::Would(would) => Ok(unmarked(&would) != unmarked(&value(&live))),
+        // It is to be heard where it is applied.
+        Answer::Refuses(_) => Ok(true),
+    }
+}
+
+/// Comparable, and without our marks.
+fn unmarked(object: &Value) -> Value {
+    let mut object = comparable(object);
+    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+        annotations.retain(|key, _| !key.starts_with(OUR_MARKS));
+    }
+    object
 }
 
 fn value(object: &DynamicObject) -> Value {
@@ -166,7 +195,7 @@ fn difference(wanted: &Wanted<'_>, live: &Value, change: Change) -> Option<Diffe
         (true, false, true) => (None, hidden(None)),
         (_, _, _) => (hidden(change.wanted), hidden(change.live)),
     };
-    let owner = owner.filter(|owner| owner.manager != MANAGER);
+    let owner = owner.filter(|owner| owner.manager != wanted.manager);
     Some(Difference {
         object: wanted.manifest.id.to_string(),
         field,

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Blame, Health, Trouble, conditions,
-    read::{condition, id, is_observed, items, text},
+    read::{Condition, id, is_observed, items, number, read, text},
 };
 
 /// Argo CD: synced to the wanted commit (to any, with `None`) and healthy.
@@ -48,12 +48,8 @@ pub fn application(object: &Value, wanted: Option<&str>) -> Health {
 /// Flux: the wanted revision is applied (any, with `None`) and what it made is healthy.
 pub fn kustomization(object: &Value, wanted: Option<&str>) -> Health {
     let status = &object["status"];
-    if !is_observed(object) {
-        return Health::progressing("its controller has not seen the change yet");
-    }
     let ours = |revision: &Value| wanted.is_none_or(|wanted| same_commit(text(revision), wanted));
-    if let Some(failed) = condition(status, "Ready").filter(|c| c.is_false() && ours(&status["lastAttemptedRevision"]))
-    {
+    if let Some(failed) = failed(object).filter(|_| ours(&status["lastAttemptedRevision"])) {
         let trouble = |blame| Trouble::new(id(object), failed.reason, failed.message, blame);
         match failed.reason {
             "BuildFailed" | "HealthCheckFailed" | "PruneFailed" => return Health::broken(trouble(Blame::Release)),
@@ -61,6 +57,9 @@ pub fn kustomization(object: &Value, wanted: Option<&str>) -> Health {
             "ArtifactFailed" => return Health::doubtful(trouble(Blame::World)),
             _ => {}
         }
+    }
+    if !is_observed(object) {
+        return Health::progressing("its controller has not seen the change yet");
     }
     match wanted.filter(|_| !ours(&status["lastAppliedRevision"])) {
         Some(wanted) => {
@@ -73,11 +72,21 @@ pub fn kustomization(object: &Value, wanted: Option<&str>) -> Health {
 
 /// Flux: installed or upgraded; `Stalled` says when it has given up.
 pub fn helm_release(object: &Value) -> Health {
-    let failed = condition(&object["status"], "Ready").filter(|c| c.is_false() && is_observed(object));
-    match failed.filter(|c| matches!(c.reason, "InstallFailed" | "UpgradeFailed" | "TestFailed" | "RollbackFailed")) {
+    match failed(object)
+        .filter(|c| matches!(c.reason, "InstallFailed" | "UpgradeFailed" | "TestFailed" | "RollbackFailed"))
+    {
         Some(failed) => Health::broken(Trouble::new(id(object), failed.reason, failed.message, Blame::Release)),
         None => conditions::of(object),
     }
+}
+
+/// What Flux says went wrong with the object as it is. It moves `status.observedGeneration` only when all went well; the
+/// condition has a generation of its own.
+fn failed(object: &Value) -> Option<Condition<'_>> {
+    let ready = items(&object["status"]["conditions"]).find(|condition| condition["type"] == "Ready")?;
+    let seen = ready["observedGeneration"].as_i64();
+    let is_of_this = seen.is_some_and(|seen| seen >= number(&object["metadata"]["generation"]));
+    Some(read(ready)).filter(|ready| ready.is_false() && (is_of_this || is_observed(object)))
 }
 
 /// An application has one revision, or several with as many sources.

@@ -10,7 +10,7 @@ use super::{BYTES_MAX, ENVIRONMENT_LABEL, FENCE_ANNOTATION, Inventory, MANAGER, 
 use crate::{
     clients::kube::{Cluster, KubeError},
     model::EnvironmentName,
-    targets::{Site, TargetError, kubernetes::refusals::sentence, owner},
+    targets::{Site, TargetError, kubernetes::refusals::with_hint, owner},
 };
 
 const KEY: &str = "inventory.json";
@@ -89,7 +89,7 @@ impl Held {
                 true => "; create the namespace, or put it among the manifests",
                 false => "",
             };
-            return Err(world(format!("cannot write the inventory {}: {}{hint}", self.place(), sentence(&error))));
+            return Err(world(format!("cannot write the inventory {}: {}{hint}", self.place(), with_hint(&error))));
         }
         match self.load().await? {
             Some((theirs, _)) if theirs.fence > self.fence => {
@@ -124,7 +124,8 @@ impl Held {
     /// The number that stands there at this moment.
     pub async fn fence_there(&self) -> Result<u64, TargetError> {
         let seen = self.configmaps.get_metadata_opt(&name(&self.environment)).await;
-        let seen = seen.map_err(|error| world(format!("cannot read {}: {}", self.place(), sentence(&error.into()))))?;
+        let seen =
+            seen.map_err(|error| world(format!("cannot read {}: {}", self.place(), with_hint(&error.into()))))?;
         Ok(seen.map_or(0, |seen| fence_of(&seen.metadata)))
     }
 
@@ -189,7 +190,7 @@ async fn load(
     let place = || format!("{namespace}/{}", name(environment));
     let found = configmaps.get_opt(&name(environment)).await;
     let found =
-        found.map_err(|error| world(format!("cannot read the inventory {}: {}", place(), sentence(&error.into()))))?;
+        found.map_err(|error| world(format!("cannot read the inventory {}: {}", place(), with_hint(&error.into()))))?;
     let Some(map) = found else { return Ok(None) };
     let text = map.data.as_ref().and_then(|data| data.get(KEY)).map_or("{}", String::as_str);
     // Someone emptied it: what can be known again is learned from the cluster.

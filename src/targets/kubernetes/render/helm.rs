@@ -4,12 +4,15 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{RENDER_WITHIN, RenderError, Rendered, check_version, run, within};
+use super::{RENDER_WITHIN, RenderError, Rendered, check_version, named, run, within};
 use crate::{
     clients::process::Program,
-    targets::kubernetes::{
-        config::Chart,
-        manifest::{self, Manifest},
+    targets::{
+        checkouts,
+        kubernetes::{
+            config::Chart,
+            manifest::{self, Manifest},
+        },
     },
 };
 
@@ -26,6 +29,7 @@ pub async fn render(
     for file in chart.values.iter().chain([&chart.chart]) {
         within(dir, Path::new(file))?;
     }
+    nothing_leads_out(dir, &chart.chart)?;
     let mut words =
         vec!["template", &chart.release, &chart.chart, "--namespace", namespace, "--include-crds", "--skip-tests"];
     words.extend(chart.values.iter().flat_map(|file| ["--values", file]));
@@ -47,6 +51,15 @@ pub async fn renderer(
     // `v3.21.4+g5e0c1a2`: what stands after the plus says how it was built.
     let version = version.trim().split('+').next().unwrap_or_default();
     check_version("helm", version, wanted)
+}
+
+/// Helm follows the links of a chart wherever they lead.
+pub(super) fn nothing_leads_out(dir: &Path, chart: &str) -> Result<(), RenderError> {
+    match checkouts::leads_out(dir, Path::new(chart)) {
+        Ok(None) => Ok(()),
+        Ok(Some(link)) => Err(RenderError::Outside { file: named(&link) }),
+        Err(error) => Err(RenderError::File { file: chart.to_owned(), why: error.to_string() }),
+    }
 }
 
 /// Helm with folders of its own and no cluster: what a person configured on this machine must not change what is rendered.

@@ -47,6 +47,18 @@ fn a_link_out_of_the_release_is_refused() {
 }
 
 #[test]
+fn a_link_in_a_chart_may_lead_elsewhere_in_the_release_only() {
+    let dir = tree(&[("chart/Chart.yaml", "name: hub"), ("shared/notes", "-")]);
+    symlink("/etc/hostname", dir.path().join("unused")).expect("a link");
+    let refused = || helm::nothing_leads_out(dir.path(), "chart").err().map(|error| error.to_string());
+    symlink("../shared", dir.path().join("chart/more")).expect("a link");
+    assert_eq!(refused(), None);
+    symlink("/etc/hostname", dir.path().join("shared/name")).expect("a link");
+    let said = refused().expect("it leads out by way of another link");
+    assert!(said.starts_with("shared/name leads out of the release"), "{said}");
+}
+
+#[test]
 fn versions_of_renderers_are_compared_by_their_beginning() {
     for (version, wanted, good) in [
         ("v3.21.4", None, true),

@@ -10,8 +10,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Config,
-    feed::{self, Change, Need, Pace},
+    feed::{Change, Need, Pace},
     free::{self, InTheWay},
+    hall,
     judge::{Judge, Judged},
     picture::Picture,
     watched::Watched,
@@ -102,7 +103,7 @@ impl Eye {
         self.picture.keep(&needs);
         for need in needs {
             let (cluster, pace, tell) = (&self.cluster, self.pace, &self.tell);
-            self.feeds.entry(need).or_insert_with_key(|need| feed::open(cluster, need.clone(), pace, tell.clone()));
+            self.feeds.entry(need).or_insert_with_key(|need| hall::open(cluster, need.clone(), pace, tell.clone()));
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct Need {
 }
 
 /// How long a watch lasts, and how long it may be silent: the server sends a bookmark about every minute.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     pub watch_seconds: u32,
     pub silence: Duration,

@@ -4,6 +4,7 @@ mod config;
 mod eye;
 pub mod feed;
 mod free;
+mod hall;
 mod judge;
 mod log;
 mod picture;
@@ -13,6 +14,8 @@ mod slim;
 mod standing;
 #[cfg(test)]
 mod tests;
+pub mod touched;
+mod wanted;
 mod watched;
 
 use tokio::time::Instant;

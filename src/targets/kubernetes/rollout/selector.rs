@@ -43,6 +43,18 @@ impl Selector {
         Selector(vec![Term::Equal(key.to_owned(), value.to_owned())])
     }
 
+    /// A label whose one value everything that is selected has.
+    pub fn one_value(&self) -> Option<(&str, &str)> {
+        self.0.iter().find_map(|term| match term {
+            Term::Equal(key, value) => Some((key.as_str(), value.as_str())),
+            Term::In(key, values) => match values.as_slice() {
+                [value] => Some((key.as_str(), value.as_str())),
+                _ => None,
+            },
+            Term::NotIn(..) | Term::Exists(_) | Term::DoesNotExist(_) => None,
+        })
+    }
+
     /// Whether an object with these `metadata.labels` is selected.
     pub fn matches(&self, labels: &Value) -> bool {
         let value = |key: &String| labels[key.as_str()].as_str();

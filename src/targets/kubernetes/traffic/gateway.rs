@@ -104,6 +104,22 @@ impl Gateway {
         })
     }
 
+    /// Whether a mirror of ours on a route has lost its fraction, and with that copies every request.
+    pub fn mirrors_all(&self, pair: &Pair, route: &Value) -> bool {
+        let rules = route["spec"]["rules"].as_array().into_iter().flatten();
+        let filters = rules.filter_map(|rule| rule["filters"].as_array()).flatten();
+        let mut ours = filters.filter(|filter| filter["requestMirror"]["backendRef"]["name"] == pair.canary.as_str());
+        ours.any(|filter| filter["requestMirror"]["fraction"].is_null())
+    }
+
+    /// The versions of its API that write the same, the newest first.
+    pub fn versions(&self) -> &'static [&'static str] {
+        match self.kind {
+            RouteKind::Http => &["v1", "v1beta1"],
+            RouteKind::Grpc => &["v1", "v1alpha2"],
+        }
+    }
+
     /// A filter in each of our rules that sends a copy of the requests to the canary.
     pub fn mirror(&self, pair: &Pair, route: &mut Value, mirror: Option<Share>) {
         let places: Vec<Path> = self.form(pair, route).lists_in(route);

@@ -210,6 +210,14 @@ impl Generic {
         }
     }
 
+    /// The versions of the API that write the same, the newest first.
+    pub fn versions(&self) -> &'static [&'static str] {
+        match (self.written.preset, &self.written.api_version) {
+            (Some(Preset::Smi), None) => &["v1alpha4", "v1alpha3", "v1alpha2"],
+            (_, _) => &[],
+        }
+    }
+
     pub fn form(&self, pair: &Pair, route: &Value) -> Form {
         let preset = self.written.preset.map(Preset::known);
         let annotation = self.written.annotation.as_deref().or(preset.and_then(|known| known.annotation));

@@ -2,7 +2,7 @@
 
 use kube::{
     Api,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::{Map, Value, json};
 
@@ -15,12 +15,19 @@ use crate::{
 pub const MANAGER: &str = "piton";
 /// The number of the lease under which an object was written.
 pub const FENCE: &str = "piton.dev/fence";
+/// The label that all objects of a canary carry, with the name of its Deployment, and by which its pods are selected.
+pub const CANARY: &str = "piton.dev/canary";
 
-/// Writes under one lease.
+/// How often a deletion is tried again when the object changed in between.
+const TRIES: usize = 5;
+
+/// Writes under one lease, for one canary.
 #[derive(Clone)]
 pub struct Hand<'a> {
     pub cluster: &'a Cluster,
     pub fence: u64,
+    /// The canary's Deployment: what this hand makes carries its name, and it deletes nothing else.
+    pub owner: String,
 }
 
 impl Hand<'_> {
@@ -52,10 +59,9 @@ impl Hand<'_> {
     /// Makes an object of our own what it should be.
     pub async fn apply(&self, mut object: Value) -> Result<Value, TargetError> {
         let id = ObjectId::of(&object).ok_or_else(|| wrong("an object of the canary has no name"))?;
-        if let Some(live) = self.get(&id).await? {
-            self.check_fence(&live)?;
-        }
+        self.check_free(&id).await?;
         mark(&mut object, FENCE, &self.fence.to_string());
+        label(&mut object, CANARY, &self.owner);
         let failed = |error: KubeError| refused(&format!("cannot write {id}"), error.of(&object));
         let api = self.cluster.api(&id).await.map_err(failed)?;
         let params = PatchParams::apply(MANAGER).force();
@@ -76,6 +82,21 @@ impl Hand<'_> {
         }
     }
 
+    /// What the object would be with what differs between the two written; nothing is changed.
+    pub async fn would_be(&self, id: &ObjectId, old: &Value, new: &Value) -> Result<Value, TargetError> {
+        let Some(patch) = difference(old, new) else { return Ok(old.clone()) };
+        let manager = Some(MANAGER.to_owned());
+        let params = PatchParams { field_manager: manager, dry_run: true, ..PatchParams::default() };
+        let tried = self.api(id).await?.patch(&id.name, &params, &Patch::Merge(&patch)).await;
+        value(&tried.map_err(|error| world(&format!("cannot try to write {id}"), error.into()))?)
+    }
+
+    /// The object in the first of these versions of its API that the cluster serves.
+    pub async fn served(&self, id: &ObjectId, versions: &[&str]) -> Result<Option<ObjectId>, TargetError> {
+        let found = self.cluster.served(id, versions).await;
+        found.map_err(|error| world("cannot ask the cluster for its kinds", error))
+    }
+
     /// Writes a few fields of an object, whatever else is on it.
     pub async fn merge(&self, id: &ObjectId, patch: &Value) -> Result<(), TargetError> {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
@@ -91,16 +112,45 @@ impl Hand<'_> {
         done.map(drop).map_err(|error| world(&format!("cannot scale {id}"), error.into()))
     }
 
-    /// Deletes an object; one that is gone is fine, and one whose kind is unknown never was.
+    /// Deletes an object of our own. One that is gone is fine, one whose kind is unknown never was, and one that others made
+    /// under the same name stays.
     pub async fn delete(&self, id: &ObjectId) -> Result<(), TargetError> {
-        let api = match self.cluster.api(id).await {
-            Err(KubeError::UnknownKind { .. }) => return Ok(()),
-            found => found.map_err(|error| world(&format!("cannot delete {id}"), error))?,
-        };
-        match api.delete(&id.name, &DeleteParams::background()).await.map_err(KubeError::from) {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(world(&format!("cannot delete {id}"), error)),
+        for _ in 0..TRIES {
+            let Some(live) = self.own(id).await? else { return Ok(()) };
+            self.check_fence(&live)?;
+            let uid = live["metadata"]["uid"].as_str().map(str::to_owned);
+            let only = Preconditions { uid, resource_version: None };
+            let params = DeleteParams::background().preconditions(only);
+            match self.api(id).await?.delete(&id.name, &params).await.map_err(KubeError::from) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(()),
+                // Another object of this name came in between: whose is it?
+                Err(error) if error.code() == Some(409) => {}
+                Err(error) => return Err(world(&format!("cannot delete {id}"), error)),
+            }
+        }
+        Err(wrong(format!("{id} was replaced by somebody else at every one of {TRIES} tries to delete it")))
+    }
+
+    /// The object, if this canary made it.
+    pub async fn own(&self, id: &ObjectId) -> Result<Option<Value>, TargetError> {
+        Ok(self.get(id).await?.filter(|live| self.is_own(live)))
+    }
+
+    pub fn is_own(&self, live: &Value) -> bool {
+        live["metadata"]["labels"][CANARY] == self.owner.as_str()
+    }
+
+    /// Refuses a name that somebody else's object has, and what a newer lease has written.
+    pub async fn check_free(&self, id: &ObjectId) -> Result<(), TargetError> {
+        match self.get(id).await? {
+            Some(live) if !self.is_own(&live) => Err(wrong(format!(
+                "{id} is there and is not of the canary {}, which needs this name; give yours another name: piton writes \
+                 over nothing that it did not make",
+                self.owner
+            ))),
+            Some(live) => self.check_fence(&live),
+            None => Ok(()),
         }
     }
 
@@ -128,6 +178,14 @@ pub fn mark(object: &mut Value, key: &str, text: &str) {
         object["metadata"]["annotations"] = json!({});
     }
     object["metadata"]["annotations"][key] = text.into();
+}
+
+/// A label of ours.
+fn label(object: &mut Value, key: &str, text: &str) {
+    if !object["metadata"]["labels"].is_object() {
+        object["metadata"]["labels"] = json!({});
+    }
+    object["metadata"]["labels"][key] = text.into();
 }
 
 pub fn wrong(what: impl Into<String>) -> TargetError {

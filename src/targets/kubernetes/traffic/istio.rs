@@ -45,6 +45,9 @@ impl Istio {
         self.virtual_services.iter().map(id).collect()
     }
 
+    /// The versions of its API that write the same, the newest first.
+    pub const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
+
     pub fn form(&self, pair: &Pair, route: &Value) -> Form {
         let host = |name: &str| Mark::new("destination.host", hosts(name, &pair.namespace));
         let subset = |name: &String| Mark::new("destination.subset", [name.clone()]);

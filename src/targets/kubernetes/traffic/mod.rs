@@ -113,6 +113,16 @@ impl Router {
         }
     }
 
+    /// The versions of the routes' API that write the same, the newest first; empty where there is one only.
+    pub fn versions(&self) -> &'static [&'static str] {
+        match self {
+            Router::Gateway(gateway) => gateway.versions(),
+            Router::Istio(_) => &istio::Istio::VERSIONS,
+            Router::Generic(generic) => generic.versions(),
+            Router::Nginx(_) | Router::Traefik(_) | Router::Replicas => &[],
+        }
+    }
+
     /// Where the weights of this route are; `None` where they are on an object of our own.
     pub(super) fn form(&self, pair: &Pair, route: &Value) -> Option<Form> {
         match self {

@@ -42,9 +42,20 @@ pub enum Foreign {
 }
 
 impl Steer<'_> {
+    /// The routes, in the version of their API that the cluster serves.
+    pub async fn routes(&self) -> Result<Vec<ObjectId>, TargetError> {
+        let mut routes = self.router.routes(&self.pair.namespace);
+        for route in &mut routes {
+            if let Some(served) = self.hand.served(route, self.router.versions()).await? {
+                *route = served;
+            }
+        }
+        Ok(routes)
+    }
+
     pub async fn look(&self) -> Result<Position, TargetError> {
         let mut position = Position::default();
-        for id in self.router.routes(&self.pair.namespace) {
+        for id in self.routes().await? {
             let Some(route) = self.hand.get(&id).await? else {
                 position.missing.push(id);
                 continue;
@@ -64,7 +75,7 @@ impl Steer<'_> {
     }
 
     async fn look_beside(&self, nginx: &Nginx, stable: &ObjectId) -> Result<(Share, Option<String>), TargetError> {
-        let Some(ours) = self.hand.get(&nginx.beside(stable)).await? else { return Ok((Share::NONE, None)) };
+        let Some(ours) = self.hand.own(&nginx.beside(stable)).await? else { return Ok((Share::NONE, None)) };
         let share = nginx.share(&ours);
         let wrote = record::read(&ours).map(|record| record.share);
         let changed = wrote.filter(|wrote| *wrote != share);
@@ -75,8 +86,11 @@ impl Steer<'_> {
 
     /// Whether the routes could carry this share, before anything is done.
     pub async fn rehearse(&self, share: Share) -> Result<(), TargetError> {
-        for id in self.router.routes(&self.pair.namespace) {
+        for id in self.routes().await? {
             let route = self.hand.get(&id).await?.ok_or_else(|| gone(&id))?;
+            for made in self.made_beside(&id) {
+                self.hand.check_free(&made).await?;
+            }
             match self.router {
                 Router::Nginx(nginx) => nginx.clone_of(self.pair, &route, share, &self.extras).map(drop),
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
@@ -84,14 +98,42 @@ impl Steer<'_> {
                 }
             }
             .map_err(|fault| cannot(&id, &fault))?;
+            self.check_fraction(&id, &route).await?;
         }
         Ok(())
+    }
+
+    /// Older definitions of the Gateway API have no fraction of a mirror: the server throws it away, and all is copied.
+    async fn check_fraction(&self, id: &ObjectId, route: &Value) -> Result<(), TargetError> {
+        let Router::Gateway(gateway) = self.router else { return Ok(()) };
+        let Some(share) = self.extras.mirror.filter(|share| *share != Share::WHOLE) else { return Ok(()) };
+        let new = super::steered(self.router, self.pair, route, Share::NONE, &self.extras, self.hand.fence);
+        let new = new.map_err(|fault| cannot(id, &fault))?;
+        if !gateway.mirrors_all(self.pair, &self.hand.would_be(id, route, &new).await?) {
+            return Ok(());
+        }
+        Err(wrong(format!(
+            "{id} cannot mirror {share} of the requests: this cluster's Gateway API knows no `fraction` of a mirror, and \
+             would copy every request; bring its CRDs to 1.3 or newer, or write `mirror: 100%`"
+        )))
+    }
+
+    /// The objects of our own that a route gets beside it.
+    fn made_beside(&self, route: &ObjectId) -> Vec<ObjectId> {
+        let testers = || ObjectId { name: format!("{}-piton-testers", route.name), ..route.clone() };
+        match self.router {
+            Router::Nginx(nginx) => vec![nginx.beside(route)],
+            Router::Gateway(_) if self.extras.testers.is_some() => vec![testers()],
+            Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
+                Vec::new()
+            }
+        }
     }
 
     /// Gives the canary a share. Says what others had done to the routes.
     pub async fn set(&self, share: Share, foreign: Foreign) -> Result<Vec<String>, TargetError> {
         let mut told = Vec::new();
-        for id in self.router.routes(&self.pair.namespace) {
+        for id in self.routes().await? {
             let found = match self.router {
                 Router::Nginx(nginx) => self.set_beside(nginx, &id, share, foreign).await,
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
@@ -163,7 +205,7 @@ impl Steer<'_> {
         foreign: Foreign,
     ) -> Result<Option<String>, TargetError> {
         let ours = nginx.beside(stable);
-        let live = self.hand.get(&ours).await?;
+        let live = self.hand.own(&ours).await?;
         let Some(route) = self.hand.get(stable).await? else {
             if share == Share::NONE {
                 self.hand.delete(&ours).await?;
@@ -197,7 +239,7 @@ impl Steer<'_> {
 
     /// Takes the canary out of the routes for good.
     pub async fn clear(&self) -> Result<(), TargetError> {
-        for id in self.router.routes(&self.pair.namespace) {
+        for id in self.routes().await? {
             match self.router {
                 Router::Nginx(nginx) => self.hand.delete(&nginx.beside(&id)).await?,
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {

@@ -211,6 +211,19 @@ fn flux_kustomizations_and_releases() {
     ];
     check(rows, |object| gitops::kustomization(object, Some(OURS)));
 
+    // Flux has observed a generation only when all went well with it once.
+    let never_well = |seen: i64| {
+        let mut object = kustomization(bad("BuildFailed"), "", &at(OURS));
+        object["status"]["observedGeneration"] = (-1).into();
+        object["status"]["conditions"][0]["observedGeneration"] = seen.into();
+        object
+    };
+    let rows = vec![
+        ("first", never_well(4), "broken, by the release: Kustomization hub/web: BuildFailed: it went wrong"),
+        ("of the generation before", never_well(3), "progressing: its controller has not seen the change yet"),
+    ];
+    check(rows, |object| gitops::kustomization(object, Some(OURS)));
+
     let release = |status: Value| object("helm.toolkit.fluxcd.io/v2", "HelmRelease", status);
     let rows = vec![
         ("good", release(condition("Ready", "True", "", "")), "ready"),

@@ -88,6 +88,19 @@ fn testers_of_a_grpc_route_have_its_methods_and_time_limits() {
 }
 
 #[test]
+fn a_mirror_without_its_fraction_copies_everything() {
+    let Router::Gateway(gateway) = router("gateway: { routes: [web] }") else { panic!("another router") };
+    let (router, route) = kinds().remove(0);
+    let extras = Extras { testers: None, mirror: Some(share("10%")) };
+    let mut new = steered(&router, &pair(), &route, Share::NONE, &extras, 1).expect("it is written");
+    assert!(!gateway.mirrors_all(&pair(), &new));
+    let mirror = &mut new["spec"]["rules"][0]["filters"][0]["requestMirror"];
+    mirror.as_object_mut().expect("a mirror").shift_remove("fraction");
+    assert!(gateway.mirrors_all(&pair(), &new));
+    assert!(!gateway.mirrors_all(&pair(), &route), "a route without a mirror of ours");
+}
+
+#[test]
 fn keys_in_annotations_keep_the_case_that_they_have() {
     let router = router("generic: { preset: alb, name: web }");
     let action = json!({"Type": "forward", "ForwardConfig": {"TargetGroups": [

@@ -1,0 +1,422 @@
+//! One watch of a kind in a namespace for everybody who stands guard over objects of it: a controller with thousands of
+//! environments in one namespace keeps as many watches open as one with ten.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use serde_json::Value;
+use tokio::sync::{
+    Notify,
+    mpsc::{Receiver, Sender, channel},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    feed::{self, Change, Need, Pace},
+    picture::is_refusal,
+    related::text,
+    wanted::Wanted,
+};
+use crate::clients::kube::{Cluster, KubeError};
+
+/// So many watches of a kind in a namespace are opened one by one, and ask for what they need alone; who comes after
+/// them shares one of everything there.
+const ALONE_MAX: usize = 8;
+/// Changes that may be on their way into the hall.
+const CHANGES_WAITING_MAX: usize = 256;
+
+/// Begins to watch; it ends when the handle is dropped. Only who stands guard sits with others: a rollout judges what it has
+/// just written, and what the hall knows may be from before that.
+pub fn open(cluster: &Cluster, need: Need, pace: Pace, to: Sender<(Need, Change)>) -> AbortOnDropHandle<()> {
+    let seat = (pace == Pace::STANDING).then(|| seat(cluster, &need, pace)).flatten();
+    let Some(seat) = seat else { return feed::open(cluster, need, pace, to) };
+    let (cluster, wanted) = (cluster.clone(), Wanted::of(&need));
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        match seat {
+            Seat::Alone(_token) => in_person(&cluster, need, pace, to).await,
+            Seat::InTheHall(hall) => {
+                let guest = hall.admit(wanted);
+                drop(hall);
+                let left = guest.listen(&need, &to).await;
+                drop(guest);
+                if left == Left::Refused {
+                    // Not everybody who may look at one object may look at all of them.
+                    in_person(&cluster, need, pace, to).await;
+                }
+            }
+        }
+    }))
+}
+
+async fn in_person(cluster: &Cluster, need: Need, pace: Pace, to: Sender<(Need, Change)>) {
+    let _feed = feed::open(cluster, need, pace, to.clone());
+    to.closed().await;
+}
+
+enum Seat {
+    /// Counted as long as it is held.
+    Alone(Arc<()>),
+    InTheHall(Arc<Hall>),
+}
+
+/// What is known of one kind in one namespace of one cluster.
+struct Place {
+    key: (tokio::runtime::Id, usize, Need),
+    alone: Vec<Weak<()>>,
+    hall: Weak<Hall>,
+}
+
+static PLACES: Mutex<Vec<Place>> = Mutex::new(Vec::new());
+
+/// `None`: outside of a runtime nothing can be shared.
+fn seat(cluster: &Cluster, need: &Need, pace: Pace) -> Option<Seat> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?.id();
+    let all = Wanted::everything(need);
+    let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+    places.retain_mut(|place| {
+        place.alone.retain(|token| token.strong_count() > 0);
+        !place.alone.is_empty() || place.hall.strong_count() > 0
+    });
+    let key = (runtime, cluster.number(), all.clone());
+    let at = places.iter().position(|place| place.key == key).unwrap_or_else(|| {
+        places.push(Place { key, alone: Vec::new(), hall: Weak::new() });
+        places.len() - 1
+    });
+    let place = places.get_mut(at)?;
+    if let Some(hall) = place.hall.upgrade() {
+        return Some(Seat::InTheHall(hall));
+    }
+    if place.alone.len() < ALONE_MAX {
+        let token = Arc::new(());
+        place.alone.push(Arc::downgrade(&token));
+        return Some(Seat::Alone(token));
+    }
+    let hall = Hall::open(cluster, all, pace);
+    place.hall = Arc::downgrade(&hall);
+    Some(Seat::InTheHall(hall))
+}
+
+/// Everything of a kind in a namespace, and who looks at some of it.
+struct Hall {
+    inside: Arc<Mutex<Inside>>,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+#[derive(Default)]
+struct Inside {
+    listed: bool,
+    /// Why nothing is heard, if it is so.
+    lost: Option<KubeError>,
+    objects: BTreeMap<String, Value>,
+    guests: BTreeMap<u64, (Wanted, Weak<Inbox>)>,
+    /// Guests by what their objects must have, so that a change is told to a few and not offered to all.
+    by_mark: BTreeMap<String, BTreeSet<u64>>,
+    next_guest: u64,
+}
+
+impl Hall {
+    fn open(cluster: &Cluster, all: Need, pace: Pace) -> Arc<Hall> {
+        let (tell, told) = channel(CHANGES_WAITING_MAX);
+        let feed = feed::open(cluster, all, pace, tell);
+        let inside = Arc::new(Mutex::new(Inside::default()));
+        let keeper = AbortOnDropHandle::new(tokio::spawn(keep(inside.clone(), told, feed)));
+        Arc::new(Hall { inside, _keeper: keeper })
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A guest hears at once what is known already.
+    fn admit(self: &Arc<Hall>, wanted: Wanted) -> Guest {
+        let inbox = Arc::new(Inbox::default());
+        let mut inside = self.inside();
+        let number = inside.next_guest;
+        inside.next_guest += 1;
+        if inside.listed {
+            inbox.put(|mail| mail.list(inside.wanted_by(&wanted)));
+        }
+        if let Some(error) = &inside.lost {
+            inbox.put(|mail| mail.lost = Some(copy(error)));
+        }
+        for mark in wanted.marks() {
+            inside.by_mark.entry(mark).or_default().insert(number);
+        }
+        inside.guests.insert(number, (wanted, Arc::downgrade(&inbox)));
+        drop(inside);
+        Guest { hall: self.clone(), number, inbox }
+    }
+}
+
+async fn keep(inside: Arc<Mutex<Inside>>, mut told: Receiver<(Need, Change)>, _feed: AbortOnDropHandle<()>) {
+    while let Some((_, change)) = told.recv().await {
+        inside.lock().unwrap_or_else(PoisonError::into_inner).learn(change);
+    }
+}
+
+impl Inside {
+    fn learn(&mut self, change: Change) {
+        match change {
+            Change::Listed(objects) => {
+                (self.listed, self.lost) = (true, None);
+                self.objects = objects.into_iter().map(|object| (name(&object), object)).collect();
+                for (wanted, inbox) in self.guests.values() {
+                    if let Some(inbox) = inbox.upgrade() {
+                        inbox.put(|mail| mail.list(self.wanted_by(wanted)));
+                    }
+                }
+            }
+            Change::Applied(object) => {
+                let before = self.objects.insert(name(&object), object.clone());
+                self.tell(before.as_ref(), Some(&object));
+            }
+            Change::Gone(object) => {
+                let before = self.objects.remove(&name(&object)).unwrap_or(object);
+                self.tell(Some(&before), None);
+            }
+            Change::Resumed => {
+                self.lost = None;
+                self.tell_all(|mail| (mail.lost, mail.resumed) = (None, true));
+            }
+            Change::Lost(error) => {
+                self.tell_all(|mail| mail.lost = Some(copy(&error)));
+                self.lost = Some(error);
+            }
+        }
+    }
+
+    fn wanted_by(&self, wanted: &Wanted) -> Vec<Value> {
+        match wanted.name() {
+            Some(name) => self.objects.get(name).cloned().into_iter().collect(),
+            None => self.objects.values().filter(|object| wanted.takes(object)).cloned().collect(),
+        }
+    }
+
+    /// Whoever wanted the object as it was, or wants it as it is.
+    fn tell(&self, before: Option<&Value>, after: Option<&Value>) {
+        let Some(either) = after.or(before) else { return };
+        let marks: BTreeSet<String> = before.into_iter().chain(after).flat_map(Wanted::marks_of).collect();
+        let numbers: BTreeSet<u64> =
+            marks.iter().filter_map(|mark| self.by_mark.get(mark)).flatten().copied().collect();
+        for (wanted, inbox) in numbers.iter().filter_map(|number| self.guests.get(number)) {
+            let Some(inbox) = inbox.upgrade() else { continue };
+            let is = after.filter(|object| wanted.takes(object));
+            let was = before.is_some_and(|object| wanted.takes(object));
+            match is {
+                Some(object) => inbox.put(|mail| drop(mail.changed.insert(name(object), Ok(object.clone())))),
+                None if was => inbox.put(|mail| drop(mail.changed.insert(name(either), Err(either.clone())))),
+                None => {}
+            }
+        }
+    }
+
+    fn tell_all(&self, write: impl Fn(&mut Mail)) {
+        self.guests.values().filter_map(|(_, inbox)| inbox.upgrade()).for_each(|inbox| inbox.put(&write));
+    }
+}
+
+/// One who looks; the hall forgets it when it goes.
+struct Guest {
+    hall: Arc<Hall>,
+    number: u64,
+    inbox: Arc<Inbox>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nobody listens any more.
+    Unheard,
+    /// All of the kind may not be looked at.
+    Refused,
+}
+
+impl Guest {
+    async fn listen(&self, need: &Need, to: &Sender<(Need, Change)>) -> Left {
+        loop {
+            self.inbox.bell.notified().await;
+            let mail = std::mem::take(&mut *self.inbox.mail());
+            if mail.lost.as_ref().is_some_and(is_refusal) {
+                return Left::Refused;
+            }
+            for change in mail.changes() {
+                if to.send((need.clone(), change)).await.is_err() {
+                    return Left::Unheard;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut inside = self.hall.inside();
+        let Some((wanted, _)) = inside.guests.remove(&self.number) else { return };
+        for mark in wanted.marks() {
+            let Some(numbers) = inside.by_mark.get_mut(&mark) else { continue };
+            numbers.remove(&self.number);
+            if numbers.is_empty() {
+                inside.by_mark.remove(&mark);
+            }
+        }
+    }
+}
+
+/// What a guest has not taken in yet: of each object the newest, so that who is slow has no more to read than there is.
+#[derive(Default)]
+struct Inbox {
+    mail: Mutex<Mail>,
+    bell: Notify,
+}
+
+#[derive(Default)]
+struct Mail {
+    listed: Option<Vec<Value>>,
+    /// As it is, or as it was when it went.
+    changed: BTreeMap<String, Result<Value, Value>>,
+    resumed: bool,
+    lost: Option<KubeError>,
+}
+
+impl Inbox {
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, write: impl FnOnce(&mut Mail)) {
+        write(&mut self.mail());
+        self.bell.notify_one();
+    }
+}
+
+impl Mail {
+    fn list(&mut self, objects: Vec<Value>) {
+        *self = Mail { listed: Some(objects), ..Mail::default() };
+    }
+
+    fn changes(self) -> impl Iterator<Item = Change> {
+        let Mail { listed, changed, resumed, lost } = self;
+        let changed = changed.into_values().map(|object| match object {
+            Ok(is) => Change::Applied(is),
+            Err(was) => Change::Gone(was),
+        });
+        let resumed = resumed.then_some(Change::Resumed);
+        listed.map(Change::Listed).into_iter().chain(changed).chain(resumed).chain(lost.map(Change::Lost))
+    }
+}
+
+fn name(object: &Value) -> String {
+    text(&object["metadata"]["name"]).to_owned()
+}
+
+/// The same failure for somebody else.
+fn copy(error: &KubeError) -> KubeError {
+    match error {
+        KubeError::Refused(status) => KubeError::Refused(status.clone()),
+        KubeError::UnknownKind { api_version, kind } => {
+            KubeError::UnknownKind { api_version: api_version.clone(), kind: kind.clone() }
+        }
+        KubeError::Config(why) => KubeError::Config(why.clone()),
+        KubeError::Unreachable(why) => KubeError::Unreachable(why.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::targets::kubernetes::rollout::selector::Selector;
+
+    fn hall() -> Arc<Hall> {
+        let keeper = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        Arc::new(Hall { inside: Arc::default(), _keeper: keeper })
+    }
+
+    fn wanted(labels: Option<Selector>, fields: Option<&str>, among: &[&str]) -> Wanted {
+        Wanted::of(&Need {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: Some("shop".to_owned()),
+            labels,
+            fields: fields.map(str::to_owned),
+            among: among.iter().map(|app| Selector::of_label("app", app)).collect(),
+        })
+    }
+
+    fn of_app(app: &str) -> Wanted {
+        wanted(Some(Selector::of_label("app", app)), None, &[])
+    }
+
+    fn pod(name: &str, app: &str, phase: &str) -> Value {
+        json!({"metadata": {"name": name, "labels": {"app": app}}, "status": {"phase": phase}})
+    }
+
+    fn heard(guest: &Guest) -> Vec<String> {
+        let say = |change: Change| match change {
+            Change::Listed(all) => format!("listed {}", all.iter().map(name).collect::<Vec<_>>().join(" ")),
+            Change::Applied(object) => format!("{} {}", name(&object), text(&object["status"]["phase"])),
+            Change::Gone(object) => format!("{} gone", name(&object)),
+            Change::Resumed => "resumed".to_owned(),
+            Change::Lost(error) => format!("lost: {error}"),
+        };
+        std::mem::take(&mut *guest.inbox.mail()).changes().map(say).collect()
+    }
+
+    #[tokio::test]
+    async fn everybody_hears_of_their_own() {
+        let hall = hall();
+        let early = hall.admit(of_app("a"));
+        assert_eq!(heard(&early), [""; 0], "nothing was looked at yet");
+        let learn = |change| hall.inside().learn(change);
+        learn(Change::Listed(vec![pod("a-1", "a", "Pending"), pod("b-1", "b", "Pending")]));
+        let late = hall.admit(of_app("b"));
+        let one = hall.admit(wanted(None, Some("metadata.name=a-1"), &[]));
+        assert_eq!(heard(&early), ["listed a-1"]);
+        assert_eq!(heard(&late), ["listed b-1"]);
+        assert_eq!(heard(&one), ["listed a-1"]);
+        learn(Change::Applied(pod("a-1", "a", "Pending")));
+        learn(Change::Applied(pod("a-1", "a", "Running")));
+        assert_eq!(heard(&early), ["a-1 Running"], "only the newest is of interest");
+        assert_eq!(heard(&late), [""; 0]);
+        assert_eq!(heard(&one), ["a-1 Running"]);
+        // Its label is taken off: for one it is gone, for the other it is there.
+        learn(Change::Applied(pod("a-1", "b", "Running")));
+        assert_eq!(heard(&early), ["a-1 gone"]);
+        assert_eq!(heard(&late), ["a-1 Running"]);
+        learn(Change::Gone(pod("a-1", "b", "Running")));
+        assert_eq!(heard(&late), ["a-1 gone"]);
+        assert_eq!(heard(&one), ["a-1 gone"]);
+    }
+
+    #[tokio::test]
+    async fn whoever_wants_some_of_several_hears_of_each() {
+        let hall = hall();
+        hall.inside().learn(Change::Listed(vec![pod("a-1", "a", "Pending"), pod("c-1", "c", "Pending")]));
+        let some = hall.admit(wanted(None, None, &["a", "b"]));
+        assert_eq!(heard(&some), ["listed a-1"]);
+        for app in ["a", "b", "c"] {
+            hall.inside().learn(Change::Applied(pod(&format!("{app}-1"), app, "Running")));
+        }
+        assert_eq!(heard(&some), ["a-1 Running", "b-1 Running"]);
+        drop(some);
+        assert!(hall.inside().by_mark.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_while_nothing_is_heard_hears_that() {
+        let hall = hall();
+        let early = hall.admit(of_app("a"));
+        hall.inside().learn(Change::Lost(KubeError::Unreachable("no answer".to_owned())));
+        let late = hall.admit(of_app("b"));
+        for guest in [&early, &late] {
+            assert_eq!(heard(guest), ["lost: the API server did not answer: no answer"]);
+        }
+        hall.inside().learn(Change::Resumed);
+        assert_eq!(heard(&late), ["resumed"]);
+        drop(late);
+        assert_eq!(hall.inside().guests.len(), 1);
+        assert_eq!(hall.inside().by_mark.len(), 1);
+    }
+}
