@@ -5,7 +5,7 @@ use super::{
     RollbackLimits, State, Stuck, Tries, Watch, pause::rests_until,
 };
 use crate::model::{
-    Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Portion, Quarantine,
+    Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Event, Lease, Limits, Notice, Plan, Portion, Quarantine,
     Reading, Release, Stamp, Step, Traces, Urgency, What,
 };
 
@@ -39,10 +39,7 @@ impl State {
             What::RollbackOrdered { to, scope, quarantine, reason } => {
                 self.rollback_ordered(at, to.as_ref(), scope.as_ref(), quarantine, reason);
             }
-            What::Leased { lease } => {
-                self.fence = self.fence.max(lease.fence);
-                self.lease = Some(lease.clone());
-            }
+            What::Leased { lease } => self.leased(lease),
             What::Released { nonce } => self.lease = self.lease.take().filter(|lease| lease.nonce != *nonce),
             What::Started { plan } => self.started(at, &event.by, plan),
             What::Read { attempt, reading } => self.read(*attempt, reading),
@@ -144,6 +141,15 @@ impl State {
         if let Some(before) = before.filter(|before| before != by) {
             self.notice(at, Urgency::Warning, format!("{id} was planned with {before} and is rendered by {by}"));
         }
+    }
+
+    /// Two who write at the same moment ask for the same number, and a page that waited lands after others: a new holder's
+    /// number is higher than every one before, whatever it asked for.
+    fn leased(&mut self, lease: &Lease) {
+        let renewed = self.lease.as_ref().is_some_and(|held| held.nonce == lease.nonce);
+        let lowest = if renewed { self.fence } else { self.fence + 1 };
+        self.fence = lease.fence.max(lowest);
+        self.lease = Some(Lease { fence: self.fence, ..lease.clone() });
     }
 
     fn attempt_mut(&mut self, id: AttemptId) -> Option<&mut Attempt> {
