@@ -27,6 +27,10 @@ environments:
 
 /// A cluster that may say no for its own reasons.
 const SCRIPT: &str = r#"
+if test -e "$PITON_STATE_DIR/full"; then
+  echo "the disk is full"
+  exit 75
+fi
 if test -e "$PITON_STATE_DIR/quota" && test "$PITON_VERSION_WEB" != 1.0.0; then
   echo "exceeded quota: pods=10"
   exit 75
@@ -163,4 +167,47 @@ fn the_next_promotion_waits_until_it_is_gone() {
     sandbox.piton(&["promote", "production"]).ends(0).says("something is under way already");
     let status = sandbox.status("production");
     assert_eq!((&status["left_behind"], &status["live"]["versions"]["web"]), (&Value::Null, &json!("1.2.0")));
+}
+
+#[test]
+fn who_is_stuck_hears_why_it_was_to_go_back() {
+    let sandbox = sandbox();
+    let full = sandbox.state_dir().join("production/full");
+    fs::write(&full, "").expect("room on the disk");
+    sandbox.bump("web", "1.1.0");
+    let why = "because of this: moving users failed, and not through the release";
+    sandbox.piton(&["promote", "production"]).ends(5).says(why).says("the disk is full");
+    let cause = &sandbox.status("production")["stuck"]["cause"]["shift_failed"];
+    assert!(cause["why"].as_str().is_some_and(|why| why.contains("the disk is full")), "{cause}");
+    sandbox.piton(&["status", "production"]).ends(0).says("stuck since").says(why);
+}
+
+const NOWHERE: &str = r#"name: sandbox
+
+components:
+  web: { file: services/web.yaml, path: version }
+
+environments:
+  production:
+    target: TARGET
+    deploy: { tries: 2, pauses: [5m, 15m] }
+    rollback: { pause: 50ms, tries: 2 }
+"#;
+
+#[test]
+fn a_first_release_that_finds_no_cluster_asks_to_be_tried_again() {
+    let cluster = json!({ "identity": "8e3f7f0c-6a3a-4d39-9c0e-2f1f6a4c1d11", "kubeconfig": "no-such-file" });
+    let followed = json!({ "name": "web", "namespace": "apps" });
+    for target in [
+        json!({ "kubernetes": { "cluster": cluster, "namespace": "shop", "manifests": ["services"] } }),
+        json!({ "helm": { "cluster": cluster, "namespace": "shop", "release": "web", "chart": "services" } }),
+        json!({ "gitops": { "cluster": cluster, "branch": "deploy/production", "application": followed } }),
+    ] {
+        let sandbox = Sandbox::with_pipeline(&NOWHERE.replace("TARGET", &target.to_string()));
+        let ran = sandbox.piton(&["promote", "production", "--to", "HEAD", "--json"]).ends(75).reason("paused");
+        assert!(ran.json()["cause"].as_str().is_some_and(|cause| cause.contains("cannot find the cluster")), "{ran}");
+        let status = sandbox.status("production");
+        let (stuck, rollback, live) = (&status["stuck"], &status["rollback"], &status["live"]);
+        assert_eq!((stuck, rollback, live), (&Value::Null, &Value::Null, &Value::Null), "{target}");
+    }
 }

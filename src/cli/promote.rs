@@ -11,7 +11,7 @@ use crate::{
     commands::{self, Promote},
     engine::{Pause, State, Wait},
     ledger::Opened,
-    model::{AttemptId, Ending, What},
+    model::{AttemptId, Cause, Ending, What},
     pipeline::Environment,
     planner::Planned,
     rack,
@@ -209,7 +209,13 @@ fn ended(desk: &Desk, state: &State) -> Answer {
         }
         Some(Ending::Stuck { at, advice, .. }) => {
             desk.voice.say(format!("{} {at}: {advice}", desk.voice.bad("stuck")));
-            Answer::new(STUCK, "failure", "stuck").with("cause", at.clone()).with("advice", advice.clone())
+            let why = state.stuck.as_ref().and_then(|stuck| stuck.cause.as_ref()).map(Cause::sentence);
+            if let Some(why) = &why {
+                desk.voice.say(format!("  it was to go back because of this: {why}"));
+            }
+            let answer =
+                Answer::new(STUCK, "failure", "stuck").with("cause", at.clone()).with("advice", advice.clone());
+            answer.with("because", json!(why))
         }
     };
     answer.with("versions", versions)

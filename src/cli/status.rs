@@ -112,6 +112,9 @@ fn details(desk: &Desk, environment: &Environment, opened: &Opened, now: Stamp) 
     }
     if let Some(stuck) = &state.stuck {
         line(voice.bad(format!("stuck since {}: {}", stuck.since, stuck.advice)));
+        if let Some(cause) = &stuck.cause {
+            line(voice.bad(format!("it was to go back because of this: {}", cause.headline())));
+        }
     }
     if let Some(drift) = &state.drift {
         let word =

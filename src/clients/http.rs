@@ -8,10 +8,11 @@ use std::{
     time::Instant,
 };
 
+use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::{
     Client, Method, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{DATE, HeaderMap, HeaderName, HeaderValue},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -25,7 +26,7 @@ use super::{
     process::Redaction,
     secrets::{self, SecretError},
 };
-use crate::model::Span;
+use crate::model::{Span, Stamp};
 
 /// What is read of a body unless the caller says otherwise.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -96,6 +97,13 @@ pub struct Answer {
     /// Whether there was more of it.
     pub cut: bool,
     pub took: Span,
+}
+
+/// When a server answered, by its own clock, in whole seconds; `None`: it does not say.
+pub fn dated(headers: &HeaderMap) -> Option<Stamp> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    let at = DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(Stamp(at.as_millisecond()))
 }
 
 impl Answer {

@@ -3,6 +3,7 @@
 mod limits;
 mod renewed;
 mod shared;
+mod skew;
 mod unsaid;
 mod writes;
 

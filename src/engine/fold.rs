@@ -5,8 +5,8 @@ use super::{
     RollbackLimits, State, Stuck, Tries, Watch, pause::rests_until,
 };
 use crate::model::{
-    Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Event, Limits, Notice, Plan, Portion, Quarantine,
-    Reading, Release, Stamp, Step, Urgency, What,
+    Actor, AttemptId, Cause, CommitId, ComponentName, Ending, Event, Lease, Limits, Notice, Plan, Portion, Quarantine,
+    Reading, Release, Stamp, Step, Traces, Urgency, What,
 };
 
 impl State {
@@ -39,10 +39,7 @@ impl State {
             What::RollbackOrdered { to, scope, quarantine, reason } => {
                 self.rollback_ordered(at, to.as_ref(), scope.as_ref(), quarantine, reason);
             }
-            What::Leased { lease } => {
-                self.fence = self.fence.max(lease.fence);
-                self.lease = Some(lease.clone());
-            }
+            What::Leased { lease } => self.leased(lease),
             What::Released { nonce } => self.lease = self.lease.take().filter(|lease| lease.nonce != *nonce),
             What::Started { plan } => self.started(at, &event.by, plan),
             What::Read { attempt, reading } => self.read(*attempt, reading),
@@ -51,8 +48,9 @@ impl State {
                 self.rendered(at, *attempt, renderer.as_deref());
                 self.applied(at, *attempt);
             }
-            What::ApplyFailed { attempt, why, blame } => {
+            What::ApplyFailed { attempt, why, blame, traces } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.current() == Some(&Step::Deploy)) {
+                    a.tried(*traces);
                     a.tries.failed(at, why);
                     a.tries.blame = *blame;
                 }
@@ -60,12 +58,14 @@ impl State {
             What::Shifted { attempt, to, renderer, .. } => {
                 self.rendered(at, *attempt, renderer.as_deref());
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
+                    a.tried(Traces::Possible);
                     a.acted = Some(at);
                     a.tries = Tries::default();
                 }
             }
-            What::ShiftFailed { attempt, to, why, blame } => {
+            What::ShiftFailed { attempt, to, why, blame, traces } => {
                 if let Some(a) = self.attempt_mut(*attempt).filter(|a| a.is_shifting(to)) {
+                    a.tried(*traces);
                     a.tries.failed(at, why);
                     a.tries.blame = *blame;
                 }
@@ -143,6 +143,15 @@ impl State {
         }
     }
 
+    /// Two who write at the same moment ask for the same number, and a page that waited lands after others: a new holder's
+    /// number is higher than every one before, whatever it asked for.
+    fn leased(&mut self, lease: &Lease) {
+        let renewed = self.lease.as_ref().is_some_and(|held| held.nonce == lease.nonce);
+        let lowest = if renewed { self.fence } else { self.fence + 1 };
+        self.fence = lease.fence.max(lowest);
+        self.lease = Some(Lease { fence: self.fence, ..lease.clone() });
+    }
+
     fn attempt_mut(&mut self, id: AttemptId) -> Option<&mut Attempt> {
         self.attempt.as_mut().filter(|a| a.id == id)
     }
@@ -189,6 +198,7 @@ impl State {
             way_back_waived: None,
             promoted: None,
             renderer: None,
+            traceless: None,
         };
         attempt.mark_touched(at);
         self.attempt = Some(attempt);
@@ -208,13 +218,19 @@ impl State {
     }
 
     fn step_passed(&mut self, at: Stamp, id: AttemptId, step: usize) {
+        let fence = self.fence;
         if let Some(a) = self.attempt_mut(id).filter(|a| a.step == step) {
+            let untouched = a.touched.is_none();
             a.advance(at);
+            if untouched && a.touched.is_some() {
+                a.traceless = Some(fence);
+            }
         }
     }
 
     fn applied(&mut self, at: Stamp, id: AttemptId) {
         if let Some(a) = self.attempt_mut(id).filter(|a| a.current() == Some(&Step::Deploy)) {
+            a.tried(Traces::Possible);
             a.advance(at);
         }
     }
@@ -312,7 +328,9 @@ impl State {
     }
 
     fn refused(&mut self, at: Stamp, id: AttemptId, cause: &Cause, paused_until: Option<Stamp>) {
-        let Some(a) = self.attempt.take_if(|a| a.id == id && a.touched.is_none()) else { return };
+        let fence = self.fence;
+        let untouched = |a: &mut Attempt| a.id == id && (a.touched.is_none() || a.left_no_trace(fence));
+        let Some(a) = self.attempt.take_if(untouched) else { return };
         let (what, why) = (a.plan.headline(), cause.sentence());
         self.notice(at, Urgency::Warning, format!("refused {what}: {why}{}", rests_until(paused_until)));
         if let Some(until) = paused_until {
@@ -455,6 +473,7 @@ impl State {
             advice: advice.to_owned(),
             from: r.from,
             to: r.to,
+            cause: Some(r.cause),
         };
         let ending = Ending::Stuck { at: stuck.at.clone(), live: stuck.live.clone(), advice: stuck.advice.clone() };
         self.stuck = Some(stuck);
@@ -487,6 +506,13 @@ impl Attempt {
         if self.touched.is_none() && matches!(self.current(), Some(Step::Deploy | Step::Shift { .. })) {
             self.touched = Some(at);
         }
+    }
+}
+
+impl Attempt {
+    /// Something was tried: what may have left a trace is never traceless again.
+    fn tried(&mut self, traces: Traces) {
+        self.traceless = self.traceless.filter(|_| traces == Traces::None);
     }
 }
 

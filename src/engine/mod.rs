@@ -118,6 +118,9 @@ pub struct Attempt {
     /// What rendered it last.
     #[serde(default)]
     pub renderer: Option<String>,
+    /// The lease's number under which it began to act, as long as every try since then left no trace.
+    #[serde(default)]
+    pub traceless: Option<u64>,
 }
 
 /// Failed tries of the action at hand.
@@ -169,6 +172,9 @@ pub struct Stuck {
     pub advice: String,
     pub from: Option<Release>,
     pub to: Option<Release>,
+    /// Why it was to go back.
+    #[serde(default)]
+    pub cause: Option<Cause>,
 }
 
 /// Looking on after a promotion.
@@ -200,6 +206,12 @@ pub struct Foreign {
 impl Attempt {
     pub fn current(&self) -> Option<&Step> {
         self.plan.steps.get(self.step)
+    }
+
+    /// Whether it is known that no try changed anything. Under another lease somebody may have been killed in the middle of
+    /// one and have told nobody.
+    fn left_no_trace(&self, fence: u64) -> bool {
+        self.traceless == Some(fence) && self.tries.failed > 0
     }
 
     /// All users are on the release, and only time or proof is missing.

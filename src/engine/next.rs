@@ -182,7 +182,8 @@ fn overdue(
 }
 
 fn undo(state: &State, attempt: &Attempt, cause: Cause, now: Stamp) -> What {
-    if attempt.touched.is_none() {
+    let gave_up = matches!(cause, Cause::ApplyFailed { .. } | Cause::ShiftFailed { .. });
+    if attempt.touched.is_none() || (gave_up && attempt.left_no_trace(state.fence)) {
         let paused_until = state.rest(&attempt.plan, &cause).map(|rest| now + rest);
         return What::Refused { attempt: attempt.id, cause, paused_until };
     }

@@ -97,6 +97,8 @@ pub enum What {
         why: String,
         #[serde(default)]
         blame: Blame,
+        #[serde(default, skip_serializing_if = "Traces::are_possible")]
+        traces: Traces,
     },
     Shifted {
         attempt: AttemptId,
@@ -114,6 +116,8 @@ pub enum What {
         why: String,
         #[serde(default)]
         blame: Blame,
+        #[serde(default, skip_serializing_if = "Traces::are_possible")]
+        traces: Traces,
     },
     /// Bake included, everything passed: this commit is the last known good.
     Promoted {
@@ -330,6 +334,22 @@ impl Blame {
             Blame::Unknown | Blame::Release => "",
             Blame::World => ", and not through the release",
         }
+    }
+}
+
+/// Whether an act that failed may have left something in the world.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Traces {
+    #[default]
+    Possible,
+    /// The place was not even reached.
+    None,
+}
+
+impl Traces {
+    fn are_possible(&self) -> bool {
+        *self == Traces::Possible
     }
 }
 

@@ -9,7 +9,7 @@ mod reading;
 mod time;
 
 pub use drift::{Difference, DriftEnd, Guard, Rehearsal, SourcePlace, shown};
-pub use event::{Blame, Cause, Effect, Ending, Event, Notice, Urgency, What, headline};
+pub use event::{Blame, Cause, Effect, Ending, Event, Notice, Traces, Urgency, What, headline};
 pub use names::{
     Actor, AttemptId, CommitId, ComponentName, EnvironmentName, GateName, InvariantName, NameError, PipelineName,
     TreeId, Version,

@@ -140,6 +140,7 @@ fn goes_badly(teller: &mut Teller, id: u64) {
         attempt,
         why: "the port was taken".to_owned(),
         blame: crate::model::Blame::World,
+        traces: crate::model::Traces::Possible,
     });
     teller.after(3).says(What::Applied { attempt, note: "up".to_owned(), renderer: None });
     teller.after(1).says(What::Shifted {

@@ -9,7 +9,7 @@ use crate::{
     gates::{Gate, Scene},
     model::{
         AttemptId, Blame, Effect, EnvironmentName, GateName, GateSpec, Guard, Notice, Plan, Portion, Reading,
-        Rehearsal, Release, Saw, Span, Stamp, What,
+        Rehearsal, Release, Saw, Span, Stamp, Traces, What,
     },
     targets::{Act, Done, Target, TargetError},
 };
@@ -87,14 +87,18 @@ impl<'a> Hands<'a> {
     async fn apply(&self, attempt: AttemptId, release: Release, fence: u64) -> What {
         match self.perform(Act::Apply { release }, fence).await {
             Ok(done) => What::Applied { attempt, note: done.note, renderer: done.renderer },
-            Err(error) => What::ApplyFailed { attempt, blame: blame(&error), why: sentence(&error) },
+            Err(error) => {
+                What::ApplyFailed { attempt, blame: blame(&error), traces: traces(&error), why: sentence(&error) }
+            }
         }
     }
 
     async fn shift(&self, attempt: AttemptId, release: Release, to: Portion, fence: u64) -> What {
         match self.perform(Act::Shift { release, to: to.clone() }, fence).await {
             Ok(done) => What::Shifted { attempt, to, note: done.note, renderer: done.renderer },
-            Err(error) => What::ShiftFailed { attempt, to, blame: blame(&error), why: sentence(&error) },
+            Err(error) => {
+                What::ShiftFailed { attempt, to, blame: blame(&error), traces: traces(&error), why: sentence(&error) }
+            }
         }
     }
 
@@ -225,7 +229,15 @@ fn no_plan(attempt: AttemptId, gate: GateName, clock: &dyn Clock) -> What {
 fn blame(error: &TargetError) -> Blame {
     match error {
         TargetError::Release(_) => Blame::Release,
-        TargetError::World { .. } | TargetError::Fenced { .. } => Blame::World,
+        TargetError::World { .. } | TargetError::Unreached { .. } | TargetError::Fenced { .. } => Blame::World,
+    }
+}
+
+fn traces(error: &TargetError) -> Traces {
+    match error {
+        TargetError::Unreached { .. } => Traces::None,
+        // Who is fenced off may have been in the middle of it.
+        TargetError::Release(_) | TargetError::World { .. } | TargetError::Fenced { .. } => Traces::Possible,
     }
 }
 

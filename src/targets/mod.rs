@@ -117,9 +117,29 @@ pub enum TargetError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The place could not be reached, or was not the one that is meant: nothing was done there.
+    #[error("{what}")]
+    Unreached {
+        what: String,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
     /// Someone with a newer lease acts here.
     #[error("fenced off: number {ours} is older than {seen}, which another runner wrote here")]
     Fenced { ours: u64, seen: u64 },
+}
+
+impl TargetError {
+    /// The error of one of several places: that nothing was done here says nothing of the others.
+    fn among_others(self, others: bool) -> TargetError {
+        match self {
+            TargetError::Unreached { what, source } if others => TargetError::World { what, source },
+            error @ (TargetError::Release(_)
+            | TargetError::World { .. }
+            | TargetError::Unreached { .. }
+            | TargetError::Fenced { .. }) => error,
+        }
+    }
 }
 
 /// An error with its causes.

@@ -31,7 +31,7 @@ async fn somebody_elses_weight_is_told_and_not_taken_over() {
     let edit = r#"[{"op": "replace", "path": "/spec/rules/1/backendRefs/1/weight", "value": 10}]"#;
     patch(&world, &format!("{ROUTES}/web"), "json", edit).await;
     let refused = world.shift(2, "100%").await.expect_err("the numbers are not ours").to_string();
-    assert!(refused.contains("piton wrote 50%; the last other writer is `mallory`"), "{refused}");
+    assert!(refused.contains("piton wrote 50% (mallory, 20"), "{refused}");
     assert!(refused.contains("piton goes no further"), "{refused}");
     let seen = world.canary(&world.kube, 1).look().await.expect("a look");
     assert!(seen.foreign.iter().any(|what| what.contains("mallory")), "{seen:?}");
@@ -186,7 +186,7 @@ async fn an_edit_of_the_judged_pods_is_told_and_not_promoted() {
     let edit = r#"{"spec": {"template": {"metadata": {"annotations": {"by": "hand"}}}}}"#;
     patch(&world, "deployment/web-piton-canary", "merge", edit).await;
     let note = world.shift(2, "100%").await.expect("all");
-    assert!(note.contains("was edited by `mallory`"), "{note}");
+    assert!(note.contains("was edited: spec.template.metadata.annotations.by (mallory, 20"), "{note}");
     world.promote(&world.kube, 2).await.expect("promoted");
     let stable = world.get("Deployment", "web").await.expect("stable");
     assert!(stable["spec"]["template"]["metadata"]["annotations"]["by"].is_null(), "{stable}");

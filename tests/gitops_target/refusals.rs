@@ -50,7 +50,7 @@ async fn the_way_back_is_pushed_while_the_api_server_is_away() {
     let mut away = world.config();
     away["cluster"]["kubeconfig"] = json!(world.kubeconfig_of_nobody());
     let error = shift(&world.target(away.clone()), &one, 1).await.expect_err("forward, we look first");
-    assert!(matches!(error, TargetError::World { .. }), "{error}");
+    assert!(matches!(error, TargetError::Unreached { .. }), "{error}");
     assert_eq!(world.log().len(), 2, "nothing is pushed forward");
     let error = back(&world.target(away), &two, Some(&one), 1).await.expect_err("nobody knows how it ends");
     assert!(matches!(error, TargetError::World { .. }), "{error}");

@@ -6,15 +6,16 @@ use std::{
 };
 
 use piton::{
+    engine::Holder,
     ledger::{Durability, Freshness, GitLedger, Ledger, LedgerError, Page, Settings},
-    model::Span,
+    model::{Actor, Event, Span},
 };
 
 use crate::{
     alone::in_another_process,
     http::Host,
     ledger_world::{
-        World, environment, git, good_page, ledger_in, ledger_with, mirror_page, page, reasons, settings, write,
+        World, environment, event, git, good_page, ledger_in, ledger_with, mirror_page, page, reasons, settings, write,
     },
 };
 
@@ -215,6 +216,35 @@ async fn what_was_written_in_the_dark_goes_on_top_of_what_others_wrote() {
     assert_eq!(opened.head.map(|h| h.to_string()), Some(good));
     let left = git(&world.path("dark"), &["for-each-ref", "refs/piton/local"]);
     assert_eq!(left, "");
+}
+
+#[tokio::test]
+async fn two_who_go_back_at_the_same_moment_get_two_numbers() {
+    let world = World::new();
+    let production = environment("production");
+    let tree = world.tree();
+    let dark = world.ledger("dark");
+    write(&dark, &production, page(&tree, "first")).await;
+    let other = world.ledger("other");
+    git(&world.path("dark"), &["remote", "set-url", "origin", "/nowhere"]);
+    let mut asked = Vec::new();
+    // Both see the same page; the pages of one wait in its clone.
+    for (ledger, who, durability) in [(&dark, "ada", Durability::Mirror), (&other, "eve", Durability::Origin)] {
+        let opened = ledger.open(&production).await.expect("it opens");
+        let me = Holder { actor: Actor::new(who).expect("a good name"), nonce: who.to_owned() };
+        let claim = opened.state.claim(&me, event("").at, true).expect("the way back may");
+        let events = vec![Event { what: claim.expect("it is not held"), ..event("") }];
+        let written = Page { events, durability, ..page(&tree, who) };
+        ledger.append(&production, opened.head.as_ref(), written).await.expect("it is taken");
+        asked.push(ledger.open(&production).await.expect("it opens").state.fence);
+    }
+    assert_eq!(asked[0], asked[1], "neither knew of the other");
+    git(&world.path("dark"), &["remote", "set-url", "origin", &world.origin().display().to_string()]);
+    for ledger in [&dark, &other] {
+        let state = ledger.open(&production).await.expect("it opens").state;
+        let holder = state.lease.as_ref().map(|lease| (lease.nonce.as_str(), lease.fence));
+        assert_eq!(holder, Some(("ada", asked[1] + 1)), "who came later has a number of its own");
+    }
 }
 
 #[tokio::test]

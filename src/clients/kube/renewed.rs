@@ -11,7 +11,9 @@ use kube::{Client, Config, client::Body};
 use super::{
     KubeError, Place, causes,
     limits::{self, Limits},
+    skew::Skew,
 };
+use crate::clients::clock::{Clock, SystemClock};
 
 /// Credentials are not read more often than this: a plugin may have to ask somebody far away.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -23,7 +25,7 @@ pub async fn client(place: &Place) -> Result<Client, KubeError> {
     let first = fresh(place).await?;
     let namespace = first.default_namespace().to_owned();
     let current = Current { client: first, number: 0, read: Instant::now() };
-    let bearer = Arc::new(Bearer { place: place.clone(), current: Mutex::new(current) });
+    let bearer = Arc::new(Bearer { place: place.clone(), current: Mutex::new(current), skew: Skew::default() });
     let service = tower::service_fn(move |request| {
         let bearer = bearer.clone();
         async move { bearer.send(request).await }
@@ -34,6 +36,7 @@ pub async fn client(place: &Place) -> Result<Client, KubeError> {
 struct Bearer {
     place: Place,
     current: Mutex<Current>,
+    skew: Skew,
 }
 
 /// The client with the credentials that were read last, whichever time that was.
@@ -51,7 +54,11 @@ impl Bearer {
             let current = self.current();
             (current.client.clone(), current.number)
         };
+        let sent = SystemClock.now();
         let answer = client.send(Request::from_parts(parts, body)).await?;
+        if let Some(told) = self.skew.heard(answer.headers(), sent, SystemClock.now()) {
+            tracing::warn!("{told}");
+        }
         let Some(again) = again.filter(|_| answer.status() == StatusCode::UNAUTHORIZED) else { return Ok(answer) };
         // A request that was refused for who sent it has done nothing, and may be sent again.
         match self.renewed(number).await {

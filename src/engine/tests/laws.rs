@@ -193,6 +193,29 @@ fn the_way_back_may_take_the_lease_from_anyone_and_nothing_else_may() {
 }
 
 #[test]
+fn no_two_holders_share_a_number() {
+    let mut tale = Tale::with_one_live(|_| {});
+    tale.play("start 2\nto step 3\nlease mallory");
+    let first = tale.state.fence;
+    let until = tale.now + Lease::LENGTH;
+    let ask = |who: &str, fence: u64| {
+        let (holder, nonce) = (actor(who), who.to_owned());
+        What::Leased { lease: Lease { holder, nonce, fence, until } }
+    };
+    let held = |state: &State| state.lease.as_ref().map(|lease| (lease.nonce.clone(), lease.fence));
+    // Both had seen the same page; a renewal changes nothing, and one that comes late is that of a new holder.
+    let asked = [ask("ada", first + 1), ask("eve", first + 1), ask("eve", first + 1), ask("ada", first + 1)];
+    let expected = [("ada", first + 1), ("eve", first + 2), ("eve", first + 2), ("ada", first + 3)];
+    for (what, (who, fence)) in asked.into_iter().zip(expected) {
+        tale.write(vec![what]);
+        assert_eq!((held(&tale.state), tale.state.fence), (Some((who.to_owned(), fence)), fence));
+    }
+    tale.write(vec![What::Released { nonce: "ada".to_owned() }]);
+    tale.write(vec![ask("eve", first)]);
+    assert_eq!(tale.state.fence, first + 4, "nobody holds it, and its number is still taken");
+}
+
+#[test]
 fn no_step_is_free() {
     everywhere(|place, tale| {
         let before = reached(&tale.state);

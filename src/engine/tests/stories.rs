@@ -653,3 +653,24 @@ fn another_renderer_is_said_and_stops_nothing() {
     assert!(said(&tale).contains(&back), "{}", said(&tale));
     tale.play("carry on\n= rolled back\nlive 2");
 }
+
+#[test]
+fn what_never_reached_its_place_is_refused_and_nobody_is_stuck() {
+    let twice = |plan: &mut Plan| plan.limits.deploy_tries = 2;
+    for mut tale in [Tale::new(twice), Tale::with_one_live(twice)] {
+        let live = tale.state.live.clone();
+        tale.play(
+            "start 2\nto step 2\napply reaches nothing\nwait 5s\napply reaches nothing\ndecide\n= refused\npaused 5m",
+        );
+        assert_eq!((&tale.state.stuck, &tale.state.live), (&None, &live));
+    }
+    // A try that may have done something, or of which nobody was told, is gone back from.
+    let told = "apply fails for the world\nwait 5s\napply reaches nothing\ndecide";
+    let untold = "lease bob\napply reaches nothing\nwait 5s\napply reaches nothing\ndecide";
+    let later = "applied\nshifted 10%\nabort\ndecide";
+    for story in [told, untold, later] {
+        let mut tale = Tale::new(twice);
+        tale.play("start 2\nto step 2").play(story);
+        assert!(tale.state.rollback.is_some(), "nothing is gone back from after {story:?}");
+    }
+}

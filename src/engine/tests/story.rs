@@ -9,7 +9,7 @@ use crate::{
     model::{
         Actor, AttemptId, Blame, CommitId, ComponentName, Difference, DriftEnd, Effect, Ending, Event, Freeze,
         GateName, GateSpec, Guard, Lease, Limits, OnFail, Plan, PlanKind, Portion, Quarantine, Quarantined, Reading,
-        Rehearsal, Release, Rule, Saw, Share, Span, Stamp, Step, TreeId, Version, WatchSpec, What,
+        Rehearsal, Release, Rule, Saw, Share, Span, Stamp, Step, Traces, TreeId, Version, WatchSpec, What,
     },
 };
 
@@ -112,18 +112,33 @@ impl Tale {
                 What::Read { attempt: self.looked_at(), reading }
             }
             ["applied"] => What::Applied { attempt, note: String::new(), renderer: None },
-            ["apply", "fails"] => What::ApplyFailed { attempt, why, blame: Blame::Unknown },
-            ["apply", "is", "hopeless"] => What::ApplyFailed { attempt, why, blame: Blame::Release },
-            ["apply", "fails", "for", "the", "world"] => What::ApplyFailed { attempt, why, blame: Blame::World },
-            ["shift", share, "fails", "for", "the", "world"] => {
-                What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::World }
+            ["apply", "fails"] => What::ApplyFailed { attempt, why, blame: Blame::Unknown, traces: Traces::Possible },
+            ["apply", "is", "hopeless"] => {
+                What::ApplyFailed { attempt, why, blame: Blame::Release, traces: Traces::Possible }
             }
+            ["apply", "fails", "for", "the", "world"] => {
+                What::ApplyFailed { attempt, why, blame: Blame::World, traces: Traces::Possible }
+            }
+            ["apply", "reaches", "nothing"] => {
+                What::ApplyFailed { attempt, why, blame: Blame::World, traces: Traces::None }
+            }
+            ["shift", share, "fails", "for", "the", "world"] => What::ShiftFailed {
+                attempt,
+                to: Portion::Share(parse(share)),
+                why,
+                blame: Blame::World,
+                traces: Traces::Possible,
+            },
             ["shifted", share] => {
                 What::Shifted { attempt, to: Portion::Share(parse(share)), note: String::new(), renderer: None }
             }
-            ["shift", share, "fails"] => {
-                What::ShiftFailed { attempt, to: Portion::Share(parse(share)), why, blame: Blame::Unknown }
-            }
+            ["shift", share, "fails"] => What::ShiftFailed {
+                attempt,
+                to: Portion::Share(parse(share)),
+                why,
+                blame: Blame::Unknown,
+                traces: Traces::Possible,
+            },
             ["retreated"] => What::Retreated { attempt, note: String::new(), renderer: None },
             ["retreat", "fails"] => What::RetreatFailed { attempt, why },
             ["settled"] => What::Settled { attempt, note: String::new(), renderer: None },
@@ -324,11 +339,15 @@ impl Tale {
                 What::Read { attempt, reading: Reading { gate, at: self.now, took: Span(5), saw } }
             }
             Effect::Apply { attempt, .. } if kind => What::Applied { attempt, note: String::new(), renderer: None },
-            Effect::Apply { attempt, .. } => What::ApplyFailed { attempt, why, blame: Blame::World },
+            Effect::Apply { attempt, .. } => {
+                What::ApplyFailed { attempt, why, blame: Blame::World, traces: Traces::Possible }
+            }
             Effect::Shift { attempt, to, .. } if kind => {
                 What::Shifted { attempt, to, note: String::new(), renderer: None }
             }
-            Effect::Shift { attempt, to, .. } => What::ShiftFailed { attempt, to, why, blame: Blame::World },
+            Effect::Shift { attempt, to, .. } => {
+                What::ShiftFailed { attempt, to, why, blame: Blame::World, traces: Traces::Possible }
+            }
             Effect::Retreat { attempt, .. } if kind => What::Retreated { attempt, note: String::new(), renderer: None },
             Effect::Retreat { attempt, .. } => What::RetreatFailed { attempt, why },
             Effect::Settle { attempt, .. } if kind => What::Settled { attempt, note: String::new(), renderer: None },

@@ -6,10 +6,7 @@ use tokio::time::Instant;
 
 use super::{Deadline, Trouble};
 use crate::{
-    clients::{
-        clock::{Clock, SystemClock},
-        http::{Answer, Ask, HttpError, Secret},
-    },
+    clients::http::{Answer, Ask, HttpError, Secret, dated},
     gates::facts::excerpt,
     model::{Span, Stamp},
 };
@@ -139,9 +136,12 @@ async fn sweep(hub: &Url, token: &Secret, name: &str) {
     // Hubs that do not know the filter give everyone, and are filtered here.
     let url = format!("{hub}users?name_filter={prefix}-");
     let Ok(answer) = hub_ask(Method::GET, &url, token, Span::seconds(15)).send().await else { return };
+    // The Hub says when they came, and how late it is there: our own clock may say something else.
+    let Some(now) = dated(&answer.headers) else { return };
     let users: Vec<Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
     let mine = |user: &&Value| user["name"].as_str().is_some_and(|name| is_ours(name, prefix));
-    let old = |user: &&Value| user["created"].as_str().and_then(|text| text.parse().ok()).is_some_and(is_old);
+    let old =
+        |user: &&Value| user["created"].as_str().and_then(|text| text.parse().ok()).is_some_and(|at| is_old(at, now));
     let names = users.iter().filter(mine).filter(old).filter_map(|user| user["name"].as_str());
     for name in names.take(SWEEP_MAX) {
         for url in [format!("{hub}users/{name}/server"), format!("{hub}users/{name}")] {
@@ -162,8 +162,8 @@ fn is_ours(name: &str, prefix: &str) -> bool {
     ending.is_some_and(|ending| ending.len() == 8 && ending.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-fn is_old(created: Stamp) -> bool {
-    SystemClock.now().since(created) > LEFT_BEHIND_AFTER
+fn is_old(created: Stamp, now: Stamp) -> bool {
+    now.since(created) > LEFT_BEHIND_AFTER
 }
 
 fn hub_ask(method: Method, url: &str, token: &Secret, timeout: Span) -> Ask {

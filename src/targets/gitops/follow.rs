@@ -210,6 +210,9 @@ impl Follow<'_> {
         match error {
             TargetError::Release(why) => TargetError::Release(format!("{unit}: {why}")),
             TargetError::World { what, source } => TargetError::World { what: format!("{unit}: {what}"), source },
+            TargetError::Unreached { what, source } => {
+                TargetError::Unreached { what: format!("{unit}: {what}"), source }
+            }
             fenced @ TargetError::Fenced { .. } => fenced,
         }
     }

@@ -109,7 +109,9 @@ pub async fn rehearse(target: &GitOpsTarget, release: &Release) -> Rehearsal {
                 all.digests.extend(tried.digests);
                 all.blind = all.blind.or(tried.blind.map(|why| format!("{unit}: {why}")));
             }
-            Err(TargetError::World { what, source: None }) => all.obstacles.push(what),
+            Err(TargetError::World { what, source: None } | TargetError::Unreached { what, source: None }) => {
+                all.obstacles.push(what);
+            }
             Err(error) => all.blind = all.blind.or(Some(crate::targets::sentence(&error))),
         }
     }

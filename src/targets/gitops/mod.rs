@@ -158,8 +158,10 @@ impl GitOpsTarget {
             }
             Portion::Members(names) => names.iter().map(|name| self.member(name)).collect::<Result<_, _>>()?,
         };
+        let several = units.len() > 1;
         let deployed: Vec<_> = units.into_iter().map(|unit| self.deploy(unit, release, fence).boxed()).collect();
-        let notes: Vec<String> = stream::iter(deployed).buffer_unordered(AT_ONCE).try_collect().await?;
+        let notes: Result<Vec<String>, _> = stream::iter(deployed).buffer_unordered(AT_ONCE).try_collect().await;
+        let notes = notes.map_err(|error: TargetError| error.among_others(several))?;
         Ok(notes.join("; "))
     }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clients::kube::{Cluster, Place},
+    clients::kube::{Cluster, KubeError, Place},
     targets::TargetError,
 };
 
@@ -26,12 +26,15 @@ impl ClusterConfig {
     /// Connects, and refuses any other cluster than the one that is meant.
     pub async fn connect(&self) -> Result<Cluster, TargetError> {
         let place = Place { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
-        let world = |what: String, error| TargetError::World { what, source: Some(Box::new(error)) };
-        let cluster = Cluster::connect(&place).await.map_err(|e| world("cannot find the cluster".to_owned(), e))?;
-        let found = cluster.identity().await.map_err(|e| world("cannot tell which cluster this is".to_owned(), e))?;
+        let cannot = |what: &str, error: KubeError| TargetError::Unreached {
+            what: format!("cannot {what}"),
+            source: Some(Box::new(error)),
+        };
+        let cluster = Cluster::connect(&place).await.map_err(|error| cannot("find the cluster", error))?;
+        let found = cluster.identity().await.map_err(|error| cannot("tell which cluster this is", error))?;
         match found == self.identity {
             true => Ok(cluster),
-            false => Err(TargetError::World {
+            false => Err(TargetError::Unreached {
                 what: format!(
                     "this is another cluster: its identity is `{found}`, and the pipeline means `{}`; look at the \
                      context",

@@ -350,6 +350,9 @@ impl<'a> Deploy<'a> {
             TargetError::World { what, source } => {
                 TargetError::World { what: format!("{}: {what}", self.unit), source }
             }
+            TargetError::Unreached { what, source } => {
+                TargetError::Unreached { what: format!("{}: {what}", self.unit), source }
+            }
             fenced @ TargetError::Fenced { .. } => fenced,
         })
     }

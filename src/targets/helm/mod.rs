@@ -177,9 +177,11 @@ impl HelmTarget {
             }
             Portion::Members(names) => names.iter().map(|name| self.member(name)).collect::<Result<_, _>>()?,
         };
+        let several = units.len() > 1;
         // The first that fails ends the others: what they left open is mended by the way back.
         let deployed = units.into_iter().map(|unit| self.deploy(unit, release, fence, Way::Forward).run().boxed());
-        let notes: Vec<String> = stream::iter(each(deployed)).buffer_unordered(AT_ONCE).try_collect().await?;
+        let notes: Result<Vec<String>, _> = stream::iter(each(deployed)).buffer_unordered(AT_ONCE).try_collect().await;
+        let notes = notes.map_err(|error: TargetError| error.among_others(several))?;
         self.prune(release);
         Ok(notes.join("; "))
     }
@@ -293,7 +295,10 @@ impl Target for HelmTarget {
                         rehearsal.blind = rehearsal.blind.or(images.blind);
                     }
                     Err(TargetError::Release(why)) => rehearsal.obstacles.push(why),
-                    Err(error @ (TargetError::World { .. } | TargetError::Fenced { .. })) => {
+                    Err(
+                        error
+                        @ (TargetError::World { .. } | TargetError::Unreached { .. } | TargetError::Fenced { .. }),
+                    ) => {
                         rehearsal.blind.get_or_insert(super::sentence(&error));
                     }
                 }

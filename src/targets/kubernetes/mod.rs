@@ -200,14 +200,19 @@ impl KubernetesTarget {
                     Ok(note) => Ok(format!("{of}{note}")),
                     Err(TargetError::Release(why)) => Err(TargetError::Release(of + &why)),
                     Err(TargetError::World { what, source }) => Err(TargetError::World { what: of + &what, source }),
+                    Err(TargetError::Unreached { what, source }) => {
+                        Err(TargetError::Unreached { what: of + &what, source })
+                    }
                     Err(fenced @ TargetError::Fenced { .. }) => Err(fenced),
                 }
             }
         };
         // One place that cannot be reached must not stop what is under way in the others, least of all the way back.
         let done = join_all(seats.iter().map(|seat| one(*seat))).await;
-        let notes: Vec<String> = done.into_iter().collect::<Result<_, _>>()?;
-        Ok(notes.join("; "))
+        // That nothing was done is known only where no place at all was reached.
+        let nowhere = done.iter().all(|done| matches!(done, Err(TargetError::Unreached { .. })));
+        let notes: Result<Vec<String>, TargetError> = done.into_iter().collect();
+        Ok(notes.map_err(|error| error.among_others(!nowhere))?.join("; "))
     }
 
     async fn shift_members(&self, names: &[String], release: &Release, fence: u64) -> Result<String, TargetError> {

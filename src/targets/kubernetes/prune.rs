@@ -89,7 +89,10 @@ impl Pruned {
     ) -> Result<Option<Verdict>, TargetError> {
         match (removed, leftovers) {
             (Ok(verdict), _) => Ok(Some(verdict)),
-            (Err(error @ (TargetError::World { .. } | TargetError::Release(_))), Leftovers::Tell) => {
+            (
+                Err(error @ (TargetError::World { .. } | TargetError::Unreached { .. } | TargetError::Release(_))),
+                Leftovers::Tell,
+            ) => {
                 self.left.push(error.to_string());
                 Ok(None)
             }

@@ -11,7 +11,7 @@ use super::{
     config::{Config, Seat},
     inventory::{self, Held, Inventory},
     manifest::Manifest,
-    refusals::{with_hint, world},
+    refusals::with_hint,
     render::{self, Rendered},
     scope,
 };
@@ -160,11 +160,11 @@ pub fn canary_of<'b>(
 /// Refuses any cluster but the one that is meant.
 pub async fn identify(cluster: &Cluster, seat: &Seat) -> Result<(), TargetError> {
     let found = cluster.identity().await.map_err(|error| {
-        world(format!("cannot tell which cluster this is, so nothing was done: {}", with_hint(&error)))
+        unreached(format!("cannot tell which cluster this is, so nothing was done: {}", with_hint(&error)))
     })?;
     match found == seat.identity {
         true => Ok(()),
-        false => Err(world(format!(
+        false => Err(unreached(format!(
             "{}this is another cluster than the pipeline means, so nothing was done: the identity of the one {} is `{found}`, the \
              pipeline says `{}`; look at `context` and `kubeconfig`, or write the identity found into the pipeline",
             of_member(seat),
@@ -180,10 +180,14 @@ pub async fn identify(cluster: &Cluster, seat: &Seat) -> Result<(), TargetError>
 /// Connects; nothing is sent yet.
 pub async fn connect(seat: &Seat) -> Result<Cluster, TargetError> {
     let connected = Cluster::shared(&seat.place).await;
-    connected.map_err(|error: KubeError| TargetError::World {
+    connected.map_err(|error: KubeError| TargetError::Unreached {
         what: format!("{}cannot find the cluster", of_member(seat)),
         source: Some(Box::new(error)),
     })
+}
+
+fn unreached(what: String) -> TargetError {
+    TargetError::Unreached { what, source: None }
 }
 
 /// The beginning of a sentence about one of several places.

@@ -156,7 +156,7 @@ impl Stand<'_> {
             return Ok(notes);
         };
         let mut notes = position.foreign;
-        notes.extend(dress::edited_by(&canary).map(|by| format!("{} was edited by {by}", self.canary_id())));
+        notes.extend(dress::edits(&canary).map(|edits| format!("{} was edited: {edits}", self.canary_id())));
         let pods = base_of(&canary).max(1);
         if replicas_of(&canary) < pods {
             self.hand.scale(&self.canary_id(), pods).await?;
@@ -210,8 +210,8 @@ impl Stand<'_> {
         seen.share = seen.share.max(position.share);
         seen.tree = canary.as_ref().and_then(tree_of).or(seen.tree.take());
         seen.foreign.extend(position.foreign);
-        if let Some(by) = canary.as_ref().and_then(dress::edited_by) {
-            seen.foreign.push(format!("{} was edited by {by}", self.canary_id()));
+        if let Some(edits) = canary.as_ref().and_then(dress::edits) {
+            seen.foreign.push(format!("{} was edited: {edits}", self.canary_id()));
         }
         if canary.is_some() {
             let gone = position.missing.iter().map(|id| format!("{id} is gone; nobody is led to the canary by it"));

@@ -1,5 +1,7 @@
 //! The canary's Deployment and Service, made from the release's Deployment and the stable Service.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -7,7 +9,16 @@ use super::{
     labels::{self, Labels, Selectors},
     names::{BASE, CANARY, TRACK, TREE},
 };
-use crate::{model::TreeId, targets::kubernetes::traffic::Pair};
+use crate::{
+    model::TreeId,
+    targets::kubernetes::{
+        drift::fields::{self, Owner, Step},
+        traffic::{Pair, hand::MANAGER},
+    },
+};
+
+/// More than that nobody reads in one sentence.
+const EDITS_TOLD_MAX: usize = 5;
 
 /// What a canary's Deployment is made of.
 pub struct Dress<'a> {
@@ -125,18 +136,25 @@ pub fn shareable(name: &str, claim: &Value) -> Result<(), DressError> {
     }
 }
 
-/// Who else wrote the specification of an object of ours, and when.
-pub fn edited_by(object: &Value) -> Option<String> {
-    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
-    let others = entries.filter(|entry| {
-        let ours = entry["manager"] == crate::targets::kubernetes::traffic::hand::MANAGER;
-        let spec = entry["fieldsV1"]["f:spec"].as_object();
-        let more = spec.is_some_and(|spec| spec.keys().any(|key| key != "f:replicas"));
-        !ours && more && entry["subresource"].as_str().is_none()
-    });
-    let last = others.max_by_key(|entry| entry["time"].as_str().unwrap_or_default())?;
-    let text = |key: &str| last[key].as_str().unwrap_or("unknown").to_owned();
-    Some(format!("`{}` at {}", text("manager"), text("time")))
+/// What somebody else set in the specification of an object of ours: each field, who and when. How many pods there are is not
+/// ours alone to say.
+pub fn edits(object: &Value) -> Option<String> {
+    let mut found: BTreeMap<String, Owner> = BTreeMap::new();
+    for (path, owner) in fields::held(object) {
+        let field = fields::shown(&path);
+        let of_spec = path.first() == Some(&Step::Key("spec".to_owned())) && field != "spec.replicas";
+        let newest = found.get(&field).is_none_or(|known| known.at <= owner.at);
+        if of_spec && newest && owner.manager != MANAGER && owner.subresource.is_empty() {
+            found.insert(field, owner);
+        }
+    }
+    let told = found.iter().take(EDITS_TOLD_MAX).map(|(field, owner)| format!("{field} ({owner})"));
+    let told = told.collect::<Vec<_>>().join(", ");
+    match found.len().saturating_sub(EDITS_TOLD_MAX) {
+        _ if found.is_empty() => None,
+        0 => Some(told),
+        more => Some(format!("{told}, and {more} more")),
+    }
 }
 
 #[cfg(test)]
@@ -221,9 +239,16 @@ mod tests {
             {"manager": "kube-controller-manager", "subresource": "status", "fieldsV1": {"f:status": {}}},
             {"manager": "kubectl-scale", "time": "2026-01-01T00:00:01Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
         ]}});
-        assert_eq!(edited_by(&object), None);
-        object["metadata"]["managedFields"][2]["fieldsV1"]["f:spec"]["f:template"] = json!({});
-        assert_eq!(edited_by(&object).as_deref(), Some("`kubectl-scale` at 2026-01-01T00:00:01Z"));
+        assert_eq!(edits(&object), None);
+        let fields: Map<String, Value> = (1..8).map(|number| (format!("f:a{number}"), json!({}))).collect();
+        object["metadata"]["managedFields"][2]["fieldsV1"]["f:spec"]["f:template"] = json!({"f:spec": fields});
+        let told = edits(&object).expect("an edit");
+        let first = "spec.template.spec.a1 (kubectl-scale, 2026-01-01T00:00:01.000Z), spec.template.spec.a2 (";
+        assert!(
+            told.starts_with(first)
+                && told.ends_with("spec.template.spec.a5 (kubectl-scale, 2026-01-01T00:00:01.000Z), and 2 more"),
+            "{told}"
+        );
     }
 
     #[test]

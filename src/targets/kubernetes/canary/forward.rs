@@ -147,9 +147,9 @@ impl Stand<'_> {
     }
 
     fn edited(&self, live: &Value) -> Option<String> {
-        let by = dress::edited_by(live)?;
+        let edits = dress::edits(live)?;
         let canary = self.canary_id();
-        Some(format!("{canary} was edited by {by}; what is promoted is the release's own specification, not the edit"))
+        Some(format!("{canary} was edited: {edits}; what is promoted is the release's own specification, not the edit"))
     }
 
     /// Whether the release has what a canary is made of, its names are free, and users could be led to it.

@@ -1,5 +1,7 @@
 //! How two states of one object differ, field by field, and who set what: pure functions over JSON.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use crate::model::Stamp;
@@ -30,6 +32,13 @@ pub struct Owner {
     pub manager: String,
     pub subresource: String,
     pub at: Option<Stamp>,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.manager)?;
+        self.at.map_or(Ok(()), |at| write!(f, ", {at}"))
+    }
 }
 
 /// What tells items of Kubernetes' lists apart, by custom.
@@ -150,13 +159,57 @@ pub fn owner(live: &Value, path: &[Step]) -> Option<Owner> {
     let entries = live["metadata"]["managedFields"].as_array()?;
     let holding = entries.iter().filter_map(|entry| {
         let depth = depth(&entry["fieldsV1"], live, path);
-        let at = entry["time"].as_str().and_then(|time| time.parse::<Stamp>().ok());
-        let word = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-        let owner = Owner { manager: word("manager"), subresource: word("subresource"), at };
-        (depth > 0).then_some((depth, owner))
+        (depth > 0).then(|| (depth, manager(entry)))
     });
     let deepest = holding.max_by_key(|(depth, owner)| (*depth, owner.at.map_or(i64::MIN, |at| at.0)));
     deepest.filter(|(depth, _)| *depth == path.len()).map(|(_, owner)| owner)
+}
+
+/// Every place that some manager holds, the deepest there are, and who; by the server's own books.
+pub fn held(live: &Value) -> Vec<(Vec<Step>, Owner)> {
+    let mut found = Vec::new();
+    for entry in live["metadata"]["managedFields"].as_array().into_iter().flatten() {
+        let mut places = Vec::new();
+        deepest(&entry["fieldsV1"], &mut Vec::new(), &mut places);
+        found.extend(places.into_iter().map(|path| (path, manager(entry))));
+    }
+    found
+}
+
+fn manager(entry: &Value) -> Owner {
+    let at = entry["time"].as_str().and_then(|time| time.parse::<Stamp>().ok());
+    let word = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+    Owner { manager: word("manager"), subresource: word("subresource"), at }
+}
+
+fn deepest(fields: &Value, path: &mut Vec<Step>, found: &mut Vec<Vec<Step>>) {
+    let before = found.len();
+    for (name, inner) in fields.as_object().into_iter().flatten() {
+        // The `.` stands for the place itself, which the places below it say better.
+        let Some(step) = step(name) else { continue };
+        path.push(step);
+        deepest(inner, path, found);
+        path.pop();
+    }
+    if found.len() == before && !path.is_empty() {
+        found.push(path.clone());
+    }
+}
+
+/// One step as the server writes it: `f:image`, `k:{"name":"web"}`, `v:"x"`, `i:0`.
+fn step(name: &str) -> Option<Step> {
+    let (kind, rest) = name.split_once(':')?;
+    match kind {
+        "f" => Some(Step::Key(rest.to_owned())),
+        "i" => Some(Step::Item { name: None, index: rest.parse().ok()? }),
+        "k" => {
+            let keys: Map<String, Value> = serde_json::from_str(rest).ok()?;
+            let key = ITEM_KEYS.into_iter().find(|key| keys.contains_key(*key))?;
+            Some(Step::Item { name: Some((key, text(&keys[key]))), index: 0 })
+        }
+        // An item of a set is its own name.
+        _ => Some(Step::Key(text(&serde_json::from_str(rest).ok()?))),
+    }
 }
 
 /// How many steps of the path the set of fields goes along.
@@ -227,6 +280,27 @@ mod tests {
         assert!(changed[0].starts_with("args: "), "{changed:?}");
         let missing = said(json!({"metadata": {"labels": {"a.b/c": "x"}}}), json!({"metadata": {"labels": {}}}));
         assert_eq!(missing, ["metadata.labels[\"a.b/c\"]: Some(String(\"x\")) None"]);
+    }
+
+    #[test]
+    fn the_places_that_managers_hold() {
+        let live = json!({"metadata": {"managedFields": [
+            {"manager": "kubectl-edit", "time": "2026-01-03T00:00:00Z", "fieldsV1": {
+                "f:metadata": {"f:annotations": {".": {}, "f:a.b/c": {}}, "f:finalizers": {"v:\"x\"": {}}},
+                "f:spec": {"f:containers": {"k:{\"name\":\"web\"}": {".": {}, "f:image": {}},
+                    "k:{\"name\":\"side\"}": {".": {}}}, "f:args": {"i:1": {}}},
+            }},
+            {"manager": "piton"},
+        ]}});
+        let told: Vec<String> = held(&live).iter().map(|(path, owner)| format!("{} ({owner})", shown(path))).collect();
+        let places = [
+            "metadata.annotations[\"a.b/c\"]",
+            "metadata.finalizers.x",
+            "spec.containers[name=web].image",
+            "spec.containers[name=side]",
+            "spec.args[1]",
+        ];
+        assert_eq!(told, places.map(|place| format!("{place} (kubectl-edit, 2026-01-03T00:00:00.000Z)")));
     }
 
     #[test]

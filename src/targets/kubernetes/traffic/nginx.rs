@@ -87,6 +87,11 @@ impl Nginx {
         all
     }
 
+    /// Where our Ingress says what the canary gets.
+    pub fn weight(&self) -> Path {
+        Path::of(&format!("metadata.annotations[\"{}/canary-weight\"]", self.prefix))
+    }
+
     /// What our Ingress gives the canary; an annotation that is no weight gives nothing, as the controller sees it.
     pub fn share(&self, ours: &Value) -> Share {
         let number = |key: &str| {

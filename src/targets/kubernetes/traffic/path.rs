@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::targets::kubernetes::drift::fields;
+
 /// A place in an object: keys with dots between them, `[0]` an item, `[*]` every item, `["a.key"]` a key with dots.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
@@ -68,6 +70,16 @@ impl Path {
             Step::Item(index) => value.get(index),
             Step::Every => None,
         })
+    }
+
+    /// The same place as the server's books of fields name it; the items that `[*]` means have no name there.
+    pub fn fields(&self) -> Vec<fields::Step> {
+        let step = |step: &Step| match step {
+            Step::Key(key) => Some(fields::Step::Key(key.clone())),
+            Step::Item(index) => Some(fields::Step::Item { name: None, index: *index }),
+            Step::Every => None,
+        };
+        self.0.iter().map_while(step).collect()
     }
 
     pub fn get_mut<'a>(&self, root: &'a mut Value) -> Option<&'a mut Value> {

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Fault, Pair, Router, Weighed};
-use crate::model::Share;
+use crate::{
+    model::Share,
+    targets::kubernetes::drift::fields::{self, Step},
+};
 
 const ANNOTATION: &str = "piton.dev/traffic";
 
@@ -72,7 +75,7 @@ pub fn foreign_edit(router: &Router, pair: &Pair, route: &Value) -> Option<Strin
         let is = weighed.share();
         let here = format!("at `{}` the canary gets {is} (weight {}", weighed.at, weighed.canary);
         let beside = format!("beside {}), and piton wrote {}", weighed.stable, record.share);
-        return Some(format!("{here} {beside}{}", by(route)));
+        return Some(format!("{here} {beside}{}", by_at(route, &weighed.at.fields())));
     }
     let lost = record.written.keys().find(|at| !now.iter().any(|weighed| weighed.at.to_string() == **at));
     lost.map(|at| format!("the backends that piton wrote at `{at}` are gone{}", by(route)))
@@ -80,6 +83,12 @@ pub fn foreign_edit(router: &Router, pair: &Pair, route: &Value) -> Option<Strin
 
 fn told(fault: &Fault) -> String {
     format!("its weights cannot be read as piton wrote them: {fault}")
+}
+
+/// Who set this field last; where the server does not say, or says that it was we, who wrote on the object last.
+pub(super) fn by_at(route: &Value, field: &[Step]) -> String {
+    let owner = fields::owner(route, field).filter(|owner| owner.manager != super::hand::MANAGER);
+    owner.map_or_else(|| by(route), |owner| format!(" ({owner})"))
 }
 
 /// Who wrote on the object last, other than we.

@@ -79,8 +79,9 @@ impl Steer<'_> {
         let share = nginx.share(&ours);
         let wrote = record::read(&ours).map(|record| record.share);
         let changed = wrote.filter(|wrote| *wrote != share);
-        let told =
-            changed.map(|wrote| format!("the canary gets {share}, and piton wrote {wrote}{}", record::by(&ours)));
+        let weight = nginx.weight();
+        let by = record::by_at(&ours, &weight.fields());
+        let told = changed.map(|wrote| format!("at `{weight}` the canary gets {share}, and piton wrote {wrote}{by}"));
         Ok((share, told))
     }
 

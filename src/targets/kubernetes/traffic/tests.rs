@@ -199,15 +199,18 @@ fn an_edit_by_somebody_else_is_told_and_by_whom() {
     let mut live = steered(&router, &pair(), &route, share("10%"), &Extras::default(), 7).expect("it is written");
     live["metadata"]["managedFields"] = json!([
         {"manager": "piton", "operation": "Update", "time": "2026-11-21T10:00:00Z"},
-        {"manager": "kubectl-edit", "operation": "Update", "time": "2026-11-21T10:05:00Z"},
+        {"manager": "kubectl-label", "operation": "Update", "time": "2026-11-21T10:05:00Z"},
     ]);
     assert_eq!(record::foreign_edit(&router, &pair(), &live), None);
     live["spec"]["rules"][0]["backendRefs"][1]["weight"] = 3000.into();
-    assert_eq!(
-        record::foreign_edit(&router, &pair(), &live).expect("an edit"),
-        "at `spec.rules[0].backendRefs` the canary gets 25% (weight 3000 beside 9000), and piton wrote 10%; the last other \
-         writer is `kubectl-edit`, at 2026-11-21T10:05:00Z"
-    );
+    let edit = "at `spec.rules[0].backendRefs` the canary gets 25% (weight 3000 beside 9000), and piton wrote 10%";
+    let told = |live: &Value| record::foreign_edit(&router, &pair(), live).expect("an edit");
+    // Nobody says that the weights are theirs.
+    assert_eq!(told(&live), format!("{edit}; the last other writer is `kubectl-label`, at 2026-11-21T10:05:00Z"));
+    live["metadata"]["managedFields"].as_array_mut().expect("a list").push(json!(
+        {"manager": "kubectl-edit", "operation": "Update", "time": "2026-11-21T10:03:00Z", "fieldsV1": {"f:spec": {"f:rules": {}}}}
+    ));
+    assert_eq!(told(&live), format!("{edit} (kubectl-edit, 2026-11-21T10:03:00.000Z)"));
     live["spec"]["rules"][0]["backendRefs"] = json!([{"name": "else"}]);
     assert!(record::foreign_edit(&router, &pair(), &live).is_some());
 }
