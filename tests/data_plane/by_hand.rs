@@ -86,7 +86,7 @@ fn somebody_elses_weight_holds_up_the_next_step_and_not_the_way_back() {
     let words = ["patch", world.kind.route_kind(), "web", "--type=json", "--field-manager=mallory", "-p", &edit];
     world.kubectl(&words);
     let ran = running.wait().ends(75);
-    ran.says("the last other writer is `mallory`");
+    ran.says("(mallory, ");
     let answers = is_as_before(&world, &pods, users);
     assert!(answers.iter().all(|answer| answer.said.is_ok()), "nobody was turned away");
     laws.were_kept();

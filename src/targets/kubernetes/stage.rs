@@ -11,7 +11,7 @@ use super::{
     config::{Config, Seat},
     inventory::{self, Held, Inventory},
     manifest::Manifest,
-    refusals::with_hint,
+    refusals::{with_hint, world},
     render::{self, Rendered},
     scope,
 };
