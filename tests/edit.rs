@@ -240,6 +240,7 @@ fn a_pin_goes_in_and_out_again() {
         let at = text.find(after).expect("the neighbour") + after.len();
         assert_eq!(&pinned[..at], &text.as_bytes()[..at], "{path} belongs behind its neighbours");
         assert_eq!(edit::read(&pinned, &place), Ok(Some(version("4.6.3"))));
-        assert_eq!(edit::remove(&pinned, &place).as_deref(), Ok(text.as_bytes()), "{path}");
+        assert!(edit::remove(&pinned, &place, Some(&version("4.6.4"))).is_err(), "{path} says something else");
+        assert_eq!(edit::remove(&pinned, &place, Some(&version("4.6.3"))).as_deref(), Ok(text.as_bytes()), "{path}");
     }
 }

@@ -391,7 +391,7 @@ proptest! {
         let out = edit::insert(text.as_bytes(), &place, &version(&to))
             .map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
         prop_assert_eq!(edit::read(&out, &place), Ok(Some(version(&to))));
-        prop_assert_eq!(edit::remove(&out, &place), Ok(text.clone().into_bytes()));
+        prop_assert_eq!(edit::remove(&out, &place, Some(&version(&to))), Ok(text.clone().into_bytes()));
         let mut after = seen(std::str::from_utf8(&out).expect("text"));
         after.as_mapping_mut().expect("a mapping").remove("fresh");
         prop_assert_eq!(after, seen(&text));
@@ -423,7 +423,7 @@ proptest! {
         if let Ok(out) = edit::insert(text.as_bytes(), &place, &version("9.9.9")) {
             prop_assert_eq!(edit::read(&out, &place), Ok(Some(version("9.9.9"))));
         }
-        if let Ok(out) = edit::remove(text.as_bytes(), &place) {
+        if let Ok(out) = edit::remove(text.as_bytes(), &place, None) {
             prop_assert_eq!(edit::read(&out, &place), Ok(None));
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     commands::{self, Drift},
     engine::State,
     ledger::{Proposal, Proposed},
-    model::{CommitId, Difference, DriftEnd, What},
+    model::{CommitId, Difference, DriftEnd, TreeId, What},
     pipeline::Environment,
     planner::{self, AdoptError},
     runner::{Goal, Seizure},
@@ -31,7 +31,9 @@ pub async fn run(
     }
     let source = &desk.pipeline.source.branch;
     let branch = args.branch.clone().unwrap_or_else(|| source.clone());
-    let (commit, files) = commit(desk, environment, args, &open, &branch).await?;
+    // The look was at what is live; without it there would be no differences.
+    let Some(live) = &state.live else { return Err(Failure::usage("nothing is deployed that could be adopted")) };
+    let (commit, files) = commit(desk, environment, args, &live.tree, &open, &branch).await?;
     let marks = commands::marks(&open)?;
     let make = |state: &State| {
         let how = DriftEnd::Adopted { commit: commit.clone(), branch: branch.clone(), marks: marks.clone() };
@@ -74,6 +76,7 @@ async fn commit(
     desk: &Desk,
     environment: &Environment,
     args: &Drift,
+    deployed: &TreeId,
     open: &[Difference],
     branch: &str,
 ) -> Result<(CommitId, Vec<String>), Failure> {
@@ -81,7 +84,7 @@ async fn commit(
     for _ in 0..RACES_MAX {
         let tip = desk.repository.tip_of_source(&desk.pipeline.source.branch).await?;
         let before = desk.repository.tree_of(&tip)?;
-        let (tree, files) = planner::adopt(&desk.pipeline, &desk.repository, &before, open)?;
+        let (tree, files) = planner::adopt(&desk.pipeline, &desk.repository, deployed, &before, open)?;
         let proposal = Proposal {
             parent: tip.clone(),
             tree,
@@ -115,6 +118,8 @@ impl From<AdoptError> for Failure {
     fn from(error: AdoptError) -> Failure {
         let message = words(&error);
         match &error {
+            AdoptError::Moved { .. } => Failure::refused("not_adoptable", message)
+                .hint("write what is live into the source branch by hand, or deploy over it with `--drop`"),
             AdoptError::NoPlace(_) | AdoptError::NotAValue { .. } => Failure::refused("not_adoptable", message)
                 .hint("change the source branch by hand, or deploy over it with `--drop`"),
             AdoptError::NoFile { .. } => Failure::refused("not_adoptable", message),

@@ -128,6 +128,13 @@ fn details(desk: &Desk, environment: &Environment, opened: &Opened, now: Stamp) 
     for (tree, way) in state.ways_back.iter().filter(|(_, way)| !way.obstacles.is_empty()) {
         line(voice.bad(format!("release {} could not be deployed again: {}", tree.short(), way.obstacles.join("; "))));
     }
+    for (tree, way) in state.ways_back.iter().filter(|(_, way)| way.obstacles.is_empty()) {
+        let Some((since, why)) = &way.blind else { continue };
+        let short = tree.short();
+        line(
+            voice.warn(format!("since {since} nobody can see whether release {short} could be deployed again: {why}")),
+        );
+    }
     if let Some(freeze) = state.frozen(now) {
         line(voice.warn(format!("frozen by {} {}: {}", freeze.by, end(freeze.until), freeze.reason)));
     }

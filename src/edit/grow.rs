@@ -245,7 +245,7 @@ mod tests {
     }
 
     fn removed(text: &str, path: &str) -> Result<String, EditError> {
-        let out = remove(text.as_bytes(), &place("f.yaml", path))?;
+        let out = remove(text.as_bytes(), &place("f.yaml", path), None)?;
         Ok(String::from_utf8(out).expect("text"))
     }
 

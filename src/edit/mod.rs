@@ -81,9 +81,18 @@ pub fn insert(bytes: &[u8], place: &Place, to: &Version) -> Result<Vec<u8>, Edit
     })
 }
 
-/// The file without the value and without the parents that it alone filled: the inverse of [`insert`].
-pub fn remove(bytes: &[u8], place: &Place) -> Result<Vec<u8>, EditError> {
-    grown(bytes, place, grow::remove).map_err(|why| EditError::Remove {
+/// The file without the value and without the parents that it alone filled: the inverse of [`insert`]. `from`, when given,
+/// is what must stand there.
+pub fn remove(bytes: &[u8], place: &Place, from: Option<&Version>) -> Result<Vec<u8>, EditError> {
+    let checked = |text: &str, path: &Path| {
+        let splice = grow::remove(text, path)?;
+        let found = document::read(Format::Yaml, text, path)?.unwrap_or_default();
+        match from.filter(|from| from.as_str() != found) {
+            Some(expected) => Err(Why::Differs { expected: expected.to_string(), found }),
+            None => Ok(splice),
+        }
+    };
+    grown(bytes, place, checked).map_err(|why| EditError::Remove {
         file: place.file.clone(),
         at: place.at.shown(),
         why: why.into(),

@@ -351,6 +351,9 @@ impl State {
     }
 
     pub(super) fn rehearsed(&mut self, at: Stamp, tree: &TreeId, rehearsal: &Rehearsal) {
+        // What cannot be looked up for one release mostly cannot be for the next: that is told once.
+        let last = self.ways_back.values().max_by_key(|way| way.looked);
+        let was_blind = last.is_some_and(|way| way.blind.is_some());
         let way = self.ways_back.entry(tree.clone()).or_default();
         let before = std::mem::take(&mut way.obstacles);
         way.obstacles = rehearsal.obstacles.clone();
@@ -367,6 +370,17 @@ impl State {
             way.proven = Some(at);
         }
         let (now, short) = (way.obstacles.clone(), tree.short().to_owned());
+        match (&rehearsal.blind, was_blind) {
+            (Some(why), false) => {
+                let text = format!("whether release {short} could be deployed again cannot be seen: {why}");
+                self.notice(at, Urgency::Warning, text);
+            }
+            (None, true) => {
+                let text = "whether there is a way back can be seen again".to_owned();
+                self.notice(at, Urgency::Info, text);
+            }
+            (Some(_), true) | (None, false) => {}
+        }
         match (now.first(), before.is_empty()) {
             (Some(first), _) if now != before => {
                 let text = format!("release {short} could not be deployed again: {}", and_more(first, now.len()));

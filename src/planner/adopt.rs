@@ -1,6 +1,6 @@
 //! Making what is live the wish: each difference becomes one changed value in the file that says otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -20,6 +20,11 @@ pub enum AdoptError {
     NotAValue { object: String, field: String, live: String },
     #[error("`{file}` is not in the source branch")]
     NoFile { file: String },
+    #[error(
+        "`{file}` in the source branch is not the one that was deployed, so that nobody can say where in it {} stands",
+        .objects.join(", ")
+    )]
+    Moved { file: String, objects: Vec<String> },
     #[error("`{object}` cannot be adopted")]
     Edit {
         object: String,
@@ -34,10 +39,12 @@ fn no_place(objects: &[String]) -> String {
     format!("no value in a file of the release stands for {}", objects.join(", "))
 }
 
-/// The tree with every difference taken over, and the files that change.
+/// The tree with every difference taken over, and the files that change. The differences were seen against the `deployed`
+/// tree, which may be an older one.
 pub fn adopt(
     pipeline: &Pipeline,
     trees: &dyn Trees,
+    deployed: &TreeId,
     tree: &TreeId,
     differences: &[Difference],
 ) -> Result<(TreeId, Vec<String>), AdoptError> {
@@ -46,6 +53,7 @@ pub fn adopt(
     if !homeless.is_empty() {
         return Err(AdoptError::NoPlace(homeless));
     }
+    refuse_moved(pipeline, trees, deployed, tree, differences)?;
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for difference in differences {
         let Some(place) = place_of(pipeline, difference) else { continue };
@@ -59,6 +67,37 @@ pub fn adopt(
     let names = files.keys().cloned().collect();
     let files: Vec<(String, Vec<u8>)> = files.into_iter().collect();
     Ok((trees.write(tree, &files)?, names))
+}
+
+/// The number of a document and the index of an item mean another thing in a file that has changed since.
+fn refuse_moved(
+    pipeline: &Pipeline,
+    trees: &dyn Trees,
+    deployed: &TreeId,
+    tree: &TreeId,
+    differences: &[Difference],
+) -> Result<(), AdoptError> {
+    let file = |difference: &Difference| difference.source.as_ref().map(|source| source.file.clone());
+    let files: BTreeSet<String> = differences.iter().filter_map(file).collect();
+    for name in files {
+        let (was, is) = (trees.read(deployed, &name)?, trees.read(tree, &name)?);
+        let is = is.ok_or_else(|| AdoptError::NoFile { file: name.clone() })?;
+        if was.is_none_or(|was| with_versions_of(pipeline, &name, was, &is) != is) {
+            let of_it = differences.iter().filter(|difference| file(difference).as_ref() == Some(&name));
+            let objects = of_it.map(|difference| format!("`{}`", said(difference))).collect();
+            return Err(AdoptError::Moved { file: name, objects });
+        }
+    }
+    Ok(())
+}
+
+/// The file as it was deployed with the versions of the other one: pins and steps that are still to come move nothing.
+fn with_versions_of(pipeline: &Pipeline, file: &str, mut was: Vec<u8>, is: &[u8]) -> Vec<u8> {
+    for component in pipeline.components.values().filter(|component| component.place.file == file) {
+        let Ok(Some(version)) = edit::read(is, &component.place) else { continue };
+        was = edit::write(&was, &component.place, None, &version).unwrap_or(was);
+    }
+    was
 }
 
 /// The file and the value in it that says how the place should be.
@@ -106,7 +145,7 @@ fn changed(bytes: &[u8], place: &Place, difference: &Difference) -> Result<Vec<u
         // What the source branch says by now may be another thing: then somebody has to look.
         (Some(_), Some(live)) => edit::write(bytes, place, from.as_ref(), &live),
         (None, Some(live)) => edit::insert(bytes, place, &live),
-        (_, None) => edit::remove(bytes, place),
+        (_, None) => edit::remove(bytes, place, from.as_ref()),
     };
     done.map_err(|source| AdoptError::Edit { object: said(difference), source: Box::new(source) })
 }

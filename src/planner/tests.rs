@@ -13,6 +13,7 @@ use crate::{
     versions::Order,
 };
 
+mod adopt;
 mod invariants;
 
 const NOW: Stamp = Stamp(1_000_000);

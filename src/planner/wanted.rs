@@ -87,7 +87,7 @@ pub fn compose(
                 return Err(PlanError::NoValue { component: name.clone(), file, tree: base.clone() });
             }
             (None, Some(new)) => edit::insert(&bytes, place, new).map_err(wrong)?,
-            (Some(_), None) => edit::remove(&bytes, place).map_err(wrong)?,
+            (Some(_), None) => edit::remove(&bytes, place, None).map_err(wrong)?,
             (None, None) => bytes,
         };
         files.insert(place.file.clone(), changed);

@@ -76,13 +76,23 @@ fn skip_for(lack: Option<String>) {
     if std::env::args().any(|word| word == "--list") {
         return;
     }
-    let must_run = std::env::var_os(MUST_RUN).is_some_and(|value| value != "0");
+    let must_run = must_run();
     let verb = if must_run { "FAILED" } else { "SKIPPED" };
     let hint = if must_run { "and must run" } else { "" };
     let line = format!("{verb}: {} of the group `{}`: {why} {hint}", count(), group());
     // Nobody may be listening.
     let _ = writeln!(std::io::stderr(), "\n{}", line.trim_end());
     exit(if must_run { FAILED } else { 0 });
+}
+
+fn must_run() -> bool {
+    std::env::var_os(MUST_RUN).is_some_and(|value| value != "0")
+}
+
+/// Of a single test that lacks something; where everything must run it fails.
+pub fn skip_one(why: &str) {
+    assert!(!must_run(), "FAILED: {why} and must run");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 fn group() -> String {

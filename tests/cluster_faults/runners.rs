@@ -8,7 +8,10 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::world::{CANARY, IMAGE_PATH, World, image, impatient, tick_to_the_end};
+use crate::{
+    cluster::needs,
+    world::{CANARY, IMAGE_PATH, World, image, impatient, tick_to_the_end},
+};
 
 /// A killed runner is followed by another one, and no step is free.
 mod killed {
@@ -113,7 +116,7 @@ fn a_runner_whose_clock_is_ahead_follows_another() {
 fn followed_by_a_clock_off_by(seconds: i64) {
     let world = World::new(CANARY);
     let Some(library) = skewed(&world, seconds) else {
-        eprintln!("SKIPPED: there is no C compiler, which moves the clock of a runner");
+        needs::skip_one("there is no C compiler `cc`, which moves the clock of a runner");
         return;
     };
     let library = library.display().to_string();

@@ -148,6 +148,22 @@ async fn a_hand_edit_is_named_holds_the_deploy_and_is_adopted() {
     assert_eq!(world.differences(0), [] as [Value; 0]);
 }
 
+/// The first item of the list is another one by now, with the very value that was deployed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_edit_is_not_adopted_into_a_file_that_has_moved_on() {
+    let world = World::new().await;
+    world.kubectl(&["set", "env", "deployment/web", "MODE=slow"]).await;
+    world.kubectl(&["rollout", "status", "deployment/web"]).await;
+    let env = "env: [{ name: MODE";
+    let moved = world.sandbox.read("k8s/web.yaml").replace(env, "env: [{ name: FIRST, value: fast }, { name: MODE");
+    world.sandbox.write("k8s/web.yaml", &moved);
+    world.sandbox.commit("one more");
+    let refused = world.piton(&["drift", "production", "--adopt"]).ends(4);
+    let refused = refused.complains("`k8s/web.yaml` in the source branch is not the one that was deployed");
+    refused.complains("into the source branch by hand");
+    assert_eq!(world.sandbox.git_in(&world.sandbox.origin(), &["show", "main:k8s/web.yaml"]) + "\n", moved);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_dropped_is_as_the_release_says_again() {
     let more = "---

@@ -5,7 +5,7 @@ use std::time::Duration;
 use piton::targets::{Act, Target, TargetError};
 use serde_json::json;
 
-use crate::world::{World, apply, back, deploy, live, whole};
+use crate::world::{World, apply, back, deploy, live, timed, whole};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_release_of_helm_3_is_explained_and_the_way_back_mends_it() {
@@ -121,6 +121,63 @@ async fn an_older_runner_is_refused() {
         assert!(matches!(refused, Err(TargetError::Fenced { ours: 6, seen: 7 })), "{act:?}: {refused:?}");
     }
     assert_eq!(world.history().await, [(1, "deployed".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_runner_never_writes_beside_the_helm_3_of_an_older_one() {
+    a_newer_runner_never_writes_beside_an_older_one(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_runner_never_writes_beside_the_helm_4_of_an_older_one() {
+    a_newer_runner_never_writes_beside_an_older_one(4).await;
+}
+
+async fn a_newer_runner_never_writes_beside_an_older_one(major: u32) {
+    let world = World::new(major).await;
+    let (program, log) = world.watched_helm();
+    let mut config = world.config();
+    config["program"] = json!(program);
+    let (older, newer) = (world.target(config.clone()), world.target(config));
+    let (good, slow) = (world.release("1", ""), world.release("2", "hook: 2-slow-3600s"));
+    deploy(&older, &good, 1).await.expect("it is good");
+    let ways_back = async {
+        at_its_hook(&world).await;
+        timed("the way back", back(&newer, &slow, Some(&good), 2)).await.0
+    };
+    let (fenced, restored) = tokio::join!(shift(&older, &slow, 1), ways_back);
+    let done = restored.expect("the newer runner goes back");
+    assert!(done.note.contains("revision 2 was left open and is marked as failed"), "{}", done.note);
+    assert!(matches!(fenced, Err(TargetError::Fenced { ours: 1, seen: 2 })), "{fenced:?}");
+    assert_eq!(std::fs::read_to_string(&log).expect("Helm was at work"), "begins\n".repeat(3), "one at a time");
+    assert_eq!(world.container("web").await["image"], "shop/web:1");
+    let statuses: Vec<String> = world.history().await.into_iter().map(|(_, status)| status).collect();
+    assert_eq!(statuses, ["superseded", "superseded", "deployed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_older_runner_still_installs_is_taken_down_after_its_helm() {
+    let world = World::new(4).await;
+    let (program, log) = world.watched_helm();
+    let mut config = world.config();
+    config["program"] = json!(program);
+    let (older, newer) = (world.target(config.clone()), world.target(config));
+    let slow = world.release("1", "hook: 1-slow-3600s");
+    let ways_back = async {
+        at_its_hook(&world).await;
+        back(&newer, &slow, None, 2).await
+    };
+    let (fenced, taken) = tokio::join!(shift(&older, &slow, 1), ways_back);
+    assert!(taken.expect("it is taken down").note.contains("taken down"));
+    assert!(matches!(fenced, Err(TargetError::Fenced { ours: 1, seen: 2 })), "{fenced:?}");
+    assert_eq!(std::fs::read_to_string(&log).expect("Helm was at work"), "begins\n".repeat(2), "one at a time");
+    let gone = || async { world.cluster.get("Deployment", &world.namespace, "web").await.is_none() };
+    world.cluster.wait_until("it is gone", gone).await;
+}
+
+async fn at_its_hook(world: &World) {
+    let hook = || async { world.cluster.get("Job", &world.namespace, "web-migrate").await };
+    world.cluster.wait_until("Helm waits for its hook", hook).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -176,6 +176,29 @@ impl World {
         command.args(words).arg("--namespace").arg(&self.namespace).arg("--kubeconfig").arg(self.cluster.kubeconfig());
         command.kill_on_drop(true);
         command
+    }
+
+    /// Helm behind a script that writes down when it begins to change something, and whether one before it is still alive.
+    pub fn watched_helm(&self) -> (PathBuf, PathBuf) {
+        let (program, log) = (self.dir.path().join("helm"), self.dir.path().join("log"));
+        let (pids, log_name, helm) = (self.dir.path().join("pids"), log.display(), self.helm.display());
+        let pids = pids.display();
+        let script = format!(
+            "#!/bin/sh
+case \"$*\" in
+*--dry-run*) ;;
+upgrade*|uninstall*|rollback*)
+  # What is killed and not yet waited for has no program any more.
+  for pid in $(cat {pids} 2>/dev/null); do readlink /proc/$pid/exe >/dev/null && echo overlaps >>{log_name}; done
+  echo begins >>{log_name}
+  echo $$ >>{pids} ;;
+esac
+exec {helm} \"$@\"
+"
+        );
+        fs::write(&program, script).expect("room on the disk");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        (program, log)
     }
 
     /// Writes a release's files where Helm can be run by hand.

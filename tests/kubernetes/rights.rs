@@ -1,11 +1,14 @@
 //! Accounts that may not, and admission that does not.
 
-use piton::targets::TargetError;
+use piton::{
+    model::{Portion, Release},
+    targets::{Act, Target, TargetError, kubernetes::KubernetesTarget},
+};
 use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, Options},
-    world::{World, apply, configmap, deployment, promote, shift},
+    world::{World, apply, configmap, deployment, promote, retreat, shift},
 };
 
 #[tokio::test]
@@ -145,8 +148,22 @@ fn rules() -> Vec<Rule> {
     all.into_iter().zip(helpers).map(|(rule, only_helps)| Rule { rule, only_helps }).collect()
 }
 
-/// Rules for what only a canary or a way back does; the release of this test does neither.
-const NOT_HERE: [&str; 2] = ["deployments/scale", "pods/eviction"];
+/// Rules for what only a canary without a router or the way back of a StatefulSet does, each with its only verb.
+const CANARY_ONLY: [(&str, &str); 2] = [("deployments/scale", "patch"), ("pods", "patch")];
+const WAY_BACK_ONLY: (&str, &str) = ("pods/eviction", "create");
+
+fn is_only(rule: &Value, (resource, verb): (&str, &str)) -> bool {
+    rule["resources"] == json!([resource]) && rule["verbs"] == json!([verb])
+}
+
+/// All rules of the manifest, without one of them.
+fn rules_without(one: Option<(&str, &str)>) -> String {
+    let all = rules();
+    let kept: Vec<&Value> =
+        all.iter().map(|rule| &rule.rule).filter(|rule| one.is_none_or(|one| !is_only(rule, one))).collect();
+    assert_eq!(kept.len() + usize::from(one.is_some()), all.len(), "the manifest has a rule of its own for {one:?}");
+    serde_json::to_string(&kept).expect("it is JSON")
+}
 
 /// An object of each kind that the manifest's rules are for.
 fn one_of_each() -> String {
@@ -204,8 +221,8 @@ async fn each_right_of_the_manifest_is_named_where_it_is_missing() {
     for (number, without) in rules.iter().enumerate() {
         let resources = without.rule["resources"].as_array().expect("a list").clone();
         let is = |name: &str| resources.iter().any(|resource| resource == name);
-        let patches_pods = is("pods") && !without.only_helps;
-        if patches_pods || NOT_HERE.iter().any(|name| is(name)) {
+        // The release of this test does neither.
+        if CANARY_ONLY.iter().chain([&WAY_BACK_ONLY]).any(|only| is_only(&without.rule, *only)) {
             continue;
         }
         let others = rules.iter().enumerate().filter(|(at, _)| *at != number).map(|(_, other)| &other.rule);
@@ -228,4 +245,71 @@ async fn each_right_of_the_manifest_is_named_where_it_is_missing() {
             }
         }
     }
+}
+
+/// A quarter of the users, then three quarters of them.
+async fn climb(target: &KubernetesTarget, release: &Release, fence: u64) -> Result<(), TargetError> {
+    apply(target, release, fence).await?;
+    for share in ["25%", "75%"] {
+        let to = Portion::Share(share.parse().expect("a share"));
+        target.perform(&Act::Shift { release: release.clone(), to }, fence).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_without_a_router_needs_exactly_the_rights_of_the_manifest() {
+    let world = World::new("canary").await;
+    let release = |name: char, tag: &str| {
+        world.release(name, &[("deploy/all.yaml", &(deployment("web", tag, 4, "") + "---\n" + &service()))])
+    };
+    let (old, new) = (release('a', "1.0.0"), release('b', "2.0.0"));
+    let target = async |number: usize, without: Option<(&str, &str)>| {
+        let kubeconfig = world.cluster.user(&format!("{}-{number}", world.namespace), &rules_without(without)).await;
+        world.target_with(|config| {
+            config["cluster"]["kubeconfig"] = json!(kubeconfig);
+            config["canary"] = json!({"deployment": "web", "service": "web", "router": "replicas", "drain": "0s"});
+        })
+    };
+    let able = target(0, None).await;
+    promote(&able, &old, 1).await;
+    climb(&able, &new, 2).await.expect("it has all rights");
+    retreat(&able, &new, Some(&old), 2).await.expect("it has all rights");
+    for (number, without) in CANARY_ONLY.into_iter().enumerate() {
+        let (fence, (resource, verb)) = (u64::try_from(number).expect("few") + 3, without);
+        let error = climb(&target(number + 1, Some(without)).await, &new, fence).await.expect_err(resource);
+        assert!(matches!(error, TargetError::World { .. }), "it is not the release's fault: {error:?}");
+        let said = error.to_string();
+        assert!(said.contains(&format!("cannot {verb} resource \"{resource}\"")), "{said}");
+        retreat(&able, &new, Some(&old), fence).await.expect("it has all rights");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_of_a_stateful_set_needs_exactly_the_rights_of_the_manifest() {
+    let world = World::new("evicts").await;
+    let release = |name: char, tag: &str| {
+        let set = deployment("web", tag, 2, "")
+            .replace("kind: Deployment", "kind: StatefulSet")
+            .replace("  replicas: 2", "  serviceName: web\n  replicas: 2");
+        world.release(name, &[("deploy/all.yaml", &set)])
+    };
+    let (old, new) = (release('a', "1.0.0"), release('b', "2.0.0-crash"));
+    let target = async |name: &str, without: Option<(&str, &str)>, within: &str| {
+        let kubeconfig = world.cluster.user(&format!("{}-{name}", world.namespace), &rules_without(without)).await;
+        world.target_with(|config| {
+            config["cluster"]["kubeconfig"] = json!(kubeconfig);
+            config["rollout"] = json!({"within": within});
+        })
+    };
+    let able = target("all", None, "60s").await;
+    promote(&able, &old, 1).await;
+    shift(&able, &new, 2).await.expect_err("it crashes");
+    let unable = target("less", Some(WAY_BACK_ONLY), "10s").await;
+    let said = retreat(&unable, &new, Some(&old), 2).await.expect_err("a pod is in the way").to_string();
+    let (resource, verb) = WAY_BACK_ONLY;
+    assert!(said.contains("holds up its StatefulSet and cannot be evicted"), "{said}");
+    assert!(said.contains(&format!("cannot {verb} resource \"{resource}\"")), "{said}");
+    assert!(said.contains("give piton's account this right"), "{said}");
+    retreat(&able, &new, Some(&old), 2).await.expect("it has all rights");
 }

@@ -197,6 +197,70 @@ fn the_last_known_good_is_rehearsed_every_day() {
     assert!(notices(&tale).last().expect("a notice").1.contains("could be deployed again"));
 }
 
+/// All by the engine's own clock: nobody asks for anything until the next promotion.
+#[test]
+fn a_way_back_that_goes_while_all_is_quiet_is_told_and_holds_the_next_promotion() {
+    let mut tale = with_way_back();
+    tale.play("start 2\n carry on\n = promoted\n live 2\n watch on");
+    let quiet_until_rehearsed = |tale: &mut Tale| {
+        let began = tale.now;
+        loop {
+            let next = tale.next();
+            match next.effects.first() {
+                Some(effect @ Effect::Rehearse { release }) => {
+                    assert_eq!(Some(&release.tree), tale.state.live.as_ref().map(|live| &live.tree));
+                    tale.write(vec![tale.answer(effect, true)]);
+                    return tale.now.since(began);
+                }
+                Some(effect) => tale.write(vec![tale.answer(effect, true)]),
+                None => tale.now = next.wake.expect("the next look is never forgotten"),
+            }
+        }
+    };
+    quiet_until_rehearsed(&mut tale);
+    let told = notices(&tale).len();
+    assert_eq!(quiet_until_rehearsed(&mut tale), Span::hours(24));
+    assert_eq!(notices(&tale).len(), told, "all is well");
+    tale.obstacles = vec!["image `hub:2` is not there".to_owned()];
+    assert_eq!(quiet_until_rehearsed(&mut tale), Span::hours(24));
+    let (urgency, text) = notices(&tale).pop().expect("a notice");
+    assert_eq!(urgency, Urgency::Alarm);
+    assert!(text.ends_with("could not be deployed again: image `hub:2` is not there"), "{text}");
+
+    tale.play("wait 1s\n start 3\n look pre good\n > rehearse 2\n answer\n > nothing\n ? image `hub:2` is not there");
+    assert!(tale.next().held, "nothing is touched while release 2 is the only way back");
+    assert_eq!(tale.live(), "2");
+    tale.obstacles.clear();
+    tale.play("wait 15s\n answer\n > step 1 passed\n carry on\n = promoted\n live 3");
+}
+
+#[test]
+fn a_way_back_that_cannot_be_seen_is_told_once_until_it_can_be_seen_again() {
+    let mut tale = with_way_back();
+    tale.guard.blind_holds = false;
+    let told = |tale: &Tale| {
+        let blind = |(urgency, text): &(Urgency, String)| {
+            *urgency == Urgency::Warning && text.contains("could be deployed again cannot be seen: it broke")
+        };
+        notices(tale).iter().filter(|notice| blind(notice)).count()
+    };
+    tale.play("nobody answers");
+    assert_eq!(told(&tale), 1);
+    tale.play("wait 10m\n > rehearse 1\n nobody answers");
+    assert_eq!(told(&tale), 1, "the same is told once");
+    // It holds nobody up, and the next release is no news either.
+    tale.play("wait 1s\n start 2\n look pre good\n > rehearse 1\n nobody answers\n > step 1 passed");
+    let tree = tale.state.attempt.as_ref().expect("a promotion").plan.release.tree.clone();
+    let rehearsal = crate::model::Rehearsal { blind: Some("it broke".to_owned()), ..Default::default() };
+    tale.play("wait 1s").write(vec![What::Rehearsed { tree, rehearsal }]);
+    assert_eq!(told(&tale), 1);
+    tale.play("carry on\n = promoted\n live 2\n watch on");
+    let seen_again = |tale: &Tale| notices(tale).iter().filter(|(_, text)| text.ends_with("can be seen again")).count();
+    assert_eq!(seen_again(&tale), 1);
+    tale.play("wait 24h\n > rehearse 2\n nobody answers");
+    assert_eq!(told(&tale), 2, "another time is news");
+}
+
 #[test]
 fn a_tag_that_was_moved_is_noticed() {
     let mut tale = with_way_back();

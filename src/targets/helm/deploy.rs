@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -31,6 +31,9 @@ use crate::{
         template,
     },
 };
+
+/// How long an overtaken runner has to see the newer number and to kill its Helm. Nobody can tell whether it is still alive.
+const OVERTAKEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Which way a deploy goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,18 +112,24 @@ impl<'a> Deploy<'a> {
         let prepared = self.prepare().await?;
         self.ensure_namespace(&place).await?;
         // Helm's own memory is put right by the newest runner alone.
-        place.record.change(self.fence, |_| ()).await?;
+        let known = place.record.change(self.fence, |_| ()).await?;
+        let revisions = alone(&place, &known, self.fence).await?;
         let mended = self.mend(&place, &revisions).await?;
         let revisions = if mended.is_some() { place.storage.revisions().await? } else { revisions };
         let replaced = self.rebase(&place, &prepared, &revisions).await?;
         let last = revisions.last().map_or(0, |revision| revision.number);
-        let doing = Deployed { tree: self.release.tree.clone(), revision: last + 1, with: prepared.with.clone() };
+        let (tree, with) = (self.release.tree.clone(), prepared.with.clone());
+        let doing = Deployed { tree, revision: last + 1, with, by: self.fence };
         place.record.change(self.fence, |known| known.doing = Some(doing.clone())).await?;
         self.say(format!("{}: upgrading with {}", self.unit, prepared.with));
-        self.helm(&place, &prepared, &revisions, until).await?;
-        let content = self.content(&place, last).await?;
-        let swept = self.sweep(&place, replaced.as_ref(), &content).await?;
-        self.wait_ready(&place, &content, until).await?;
+        let upgrade = async {
+            self.helm(&place, &prepared, &revisions, until).await?;
+            let content = self.content(&place, last).await?;
+            let swept = self.sweep(&place, replaced.as_ref(), &content).await?;
+            self.wait_ready(&place, &content, until).await?;
+            Ok(swept)
+        };
+        let swept = place.record.while_ours(self.fence, upgrade).await?;
         let deployed = doing.clone();
         place
             .record
@@ -295,7 +304,8 @@ impl<'a> Deploy<'a> {
             },
             trouble = shoulder.broken() => trouble.into_error(),
         };
-        // Helm is gone by now, and its revision must not stay open.
+        // Helm is gone by now, and its revision must not stay open; the one that is open may be a newer runner's.
+        place.record.check(self.fence).await?;
         if let Some(open) = stuck::pending(&place.storage.revisions().await?) {
             stuck::end(place, open).await?;
         }
@@ -374,6 +384,22 @@ impl<'a> Deploy<'a> {
 
     fn say(&self, line: String) {
         self.target.site.progress.say(line);
+    }
+}
+
+/// The revisions, once no runner with an older lease can be at work on them any more; the newer number must stand there.
+pub async fn alone(place: &Place, known: &Known, fence: u64) -> Result<Vec<Revision>, TargetError> {
+    let revisions = place.storage.revisions().await?;
+    let ended = |doing: &Deployed| {
+        let found = revisions.iter().find(|revision| revision.number == doing.revision);
+        found.is_some_and(|found| !matches!(found.status, Status::Pending(_)))
+    };
+    match &known.doing {
+        Some(doing) if doing.by < fence && !ended(doing) => {
+            tokio::time::sleep(OVERTAKEN_WITHIN).await;
+            Ok(place.storage.revisions().await?)
+        }
+        Some(_) | None => Ok(revisions),
     }
 }
 

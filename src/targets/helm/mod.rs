@@ -67,7 +67,8 @@ that is visibly broken ends the upgrade within seconds: Helm is killed, its open
 
 The way back is the last known-good tree once more: its own chart, its own values, a new revision; never Helm's `rollback` and
 never a value from Helm's memory. What a failed upgrade added (fields, containers, objects) is removed with it. A revision that a
-killed Helm left in `pending-upgrade` is marked as failed by the way back; a deploy forward is refused and says since when.
+killed Helm left in `pending-upgrade` is marked as failed by the way back; a deploy forward is refused and says since when. While
+Helm is at work the number of the lease is watched: where a newer runner begins, the Helm of the older one is killed first.
 
 `chart` is a folder of the tree, or `{from, version, digest}` of a packaged one: `oci://…`, or a repository with `name`. Only
 exactly that content is deployed, and it is kept, so that going back needs no registry. `digests` names a file of the tree with a
@@ -208,6 +209,8 @@ impl HelmTarget {
         if last.tree.is_none() && stuck::pending(&revisions).is_none() {
             return Ok(format!("{unit}: release {} never came here", from.tree.short()));
         }
+        let known = place.record.change(fence, |_| ()).await?;
+        let revisions = deploy::alone(&place, &known, fence).await?;
         place.record.change(fence, |known| *known = record::Known::default()).await?;
         if let Some(open) = stuck::pending(&revisions) {
             stuck::end(&place, open).await?;
@@ -216,11 +219,12 @@ impl HelmTarget {
         let before = revisions.iter().rev().find(|revision| revision.tree.is_none() && was_good(&revision.status));
         match before {
             Some(before) => {
-                self.helm.rollback(unit, before.number, self.config.hooks).await?;
+                let rollback = self.helm.rollback(unit, before.number, self.config.hooks);
+                place.record.while_ours(fence, rollback).await?;
                 Ok(format!("{unit}: revision {}, which was there before piton came, is deployed again", before.number))
             }
             None => {
-                self.helm.uninstall(unit, self.config.hooks).await?;
+                place.record.while_ours(fence, self.helm.uninstall(unit, self.config.hooks)).await?;
                 Ok(format!("{unit}: taken down, as there was nothing before it"))
             }
         }

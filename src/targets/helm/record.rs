@@ -1,11 +1,13 @@
 //! What piton itself remembers of its Helm releases: a ConfigMap beside them, which only the newest lease may write.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api, ResourceExt,
     api::{ObjectMeta, PostParams},
+    runtime::{WatchStreamExt, watcher},
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,8 @@ const CONFLICT: u16 = 409;
 const NOT_FOUND: u16 = 404;
 /// How often a write is tried that others come before.
 const RACES_MAX: usize = 20;
+/// How often the number is asked for besides being watched: a watch may be forbidden, or silently cut.
+const NUMBER_PACE: Duration = Duration::from_secs(1);
 
 /// What is known of one release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,9 @@ pub struct Deployed {
     /// The chart's digest and Helm's version.
     #[serde(default)]
     pub with: String,
+    /// The number of the lease under which it was begun.
+    #[serde(default)]
+    pub by: u64,
 }
 
 /// The ConfigMap of one environment in one namespace.
@@ -104,6 +111,34 @@ impl Record {
         }
         let what = format!("lost {RACES_MAX} races for the ConfigMap {}/{}", self.namespace, self.name());
         Err(TargetError::World { what, source: None })
+    }
+
+    /// Does what Helm is needed for as long as no newer lease acts here. The work is dropped as soon as one does, and a
+    /// Helm that is dropped is killed with its process group.
+    pub async fn while_ours<T>(
+        &self,
+        ours: u64,
+        work: impl Future<Output = Result<T, TargetError>>,
+    ) -> Result<T, TargetError> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            fenced = self.overtaken(ours) => Err(fenced),
+        }
+    }
+
+    /// Ends only when a newer number than ours stands there.
+    async fn overtaken(&self, ours: u64) -> TargetError {
+        let mut events = std::pin::pin!(watcher::watch_object(self.maps.clone(), &self.name()).default_backoff());
+        loop {
+            let seen = match tokio::time::timeout(NUMBER_PACE, events.next()).await {
+                Ok(Some(Ok(map))) => map,
+                Ok(Some(Err(_)) | None) | Err(_) => self.map().await.unwrap_or_default(),
+            };
+            if let Some(Err(fenced)) = seen.map(|map| not_older(&map, ours)) {
+                return fenced;
+            }
+        }
     }
 
     /// Whether the namespace is there.
