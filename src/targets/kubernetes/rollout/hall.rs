@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -24,6 +25,11 @@ use crate::clients::kube::{Cluster, KubeError};
 /// So many watches of a kind in a namespace are opened one by one, and ask for what they need alone; who comes after
 /// them shares one of everything there.
 const ALONE_MAX: usize = 8;
+/// What nobody here looks at, such as the pods of a hub's users, may be kept until it is more than this and more than what
+/// somebody looks at: a small namespace is remembered whole, so that who comes later hears of all of it at once.
+const FOREIGN_MAX: usize = 1_000;
+/// So long those who look come one after the other, as when a controller starts.
+const ARRIVAL: Duration = Duration::from_secs(60);
 /// Changes that may be on their way into the hall.
 const CHANGES_WAITING_MAX: usize = 256;
 
@@ -85,10 +91,13 @@ fn seat(cluster: &Cluster, need: &Need, pace: Pace) -> Option<Seat> {
         places.len() - 1
     });
     let place = places.get_mut(at)?;
-    if let Some(hall) = place.hall.upgrade() {
+    let hall = place.hall.upgrade();
+    // What a hall has forgotten it cannot tell of: who comes then asks for what they need alone.
+    let knows_all = hall.as_ref().is_none_or(|hall| !hall.inside().forgetful);
+    if let Some(hall) = hall.filter(|_| knows_all) {
         return Some(Seat::InTheHall(hall));
     }
-    if place.alone.len() < ALONE_MAX {
+    if place.alone.len() < ALONE_MAX || !knows_all {
         let token = Arc::new(());
         place.alone.push(Arc::downgrade(&token));
         return Some(Seat::Alone(token));
@@ -98,15 +107,19 @@ fn seat(cluster: &Cluster, need: &Need, pace: Pace) -> Option<Seat> {
     Some(Seat::InTheHall(hall))
 }
 
-/// Everything of a kind in a namespace, and who looks at some of it.
+/// What is of interest of a kind in a namespace, or all of it where that is not much more, and who looks at what.
 struct Hall {
     inside: Arc<Mutex<Inside>>,
     _keeper: AbortOnDropHandle<()>,
 }
 
-#[derive(Default)]
 struct Inside {
     listed: bool,
+    /// What nobody looks at is not kept.
+    forgetful: bool,
+    opened: Instant,
+    /// So many objects may be there before somebody looks again whether they are wanted.
+    room: usize,
     /// Why nothing is heard, if it is so.
     lost: Option<KubeError>,
     objects: BTreeMap<String, Value>,
@@ -120,7 +133,7 @@ impl Hall {
     fn open(cluster: &Cluster, all: Need, pace: Pace) -> Arc<Hall> {
         let (tell, told) = channel(CHANGES_WAITING_MAX);
         let feed = feed::open(cluster, all, pace, tell);
-        let inside = Arc::new(Mutex::new(Inside::default()));
+        let inside = Arc::new(Mutex::new(Inside::empty()));
         let keeper = AbortOnDropHandle::new(tokio::spawn(keep(inside.clone(), told, feed)));
         Arc::new(Hall { inside, _keeper: keeper })
     }
@@ -157,11 +170,59 @@ async fn keep(inside: Arc<Mutex<Inside>>, mut told: Receiver<(Need, Change)>, _f
 }
 
 impl Inside {
+    fn empty() -> Inside {
+        Inside {
+            listed: false,
+            forgetful: false,
+            opened: Instant::now(),
+            room: FOREIGN_MAX,
+            lost: None,
+            objects: BTreeMap::new(),
+            guests: BTreeMap::new(),
+            by_mark: BTreeMap::new(),
+            next_guest: 0,
+        }
+    }
+
+    /// Forgets what nobody looks at, where it has become much; all of it from then on.
+    fn tidy(&mut self) {
+        let much = |foreign: usize, own: usize| foreign > FOREIGN_MAX && foreign > own;
+        if self.forgetful || self.objects.len() <= self.room || self.opened.elapsed() < ARRIVAL {
+            return;
+        }
+        let own = self.objects.values().filter(|object| self.is_wanted(object)).count();
+        self.room = self.objects.len() * 2;
+        if much(self.objects.len() - own, own) {
+            self.forgetful = true;
+            self.keep_wanted();
+        }
+    }
+
+    fn keep_wanted(&mut self) {
+        let mut objects = std::mem::take(&mut self.objects);
+        objects.retain(|_, object| self.is_wanted(object));
+        self.objects = objects;
+    }
+
+    fn is_wanted(&self, object: &Value) -> bool {
+        let numbers = Wanted::marks_of(object).into_iter().filter_map(|mark| self.by_mark.get(&mark)).flatten();
+        let mut guests = numbers.filter_map(|number| self.guests.get(number));
+        guests.any(|(wanted, _)| wanted.takes(object))
+    }
+
     fn learn(&mut self, change: Change) {
+        self.take_in(change);
+        self.tidy();
+    }
+
+    fn take_in(&mut self, change: Change) {
         match change {
             Change::Listed(objects) => {
                 (self.listed, self.lost) = (true, None);
                 self.objects = objects.into_iter().map(|object| (name(&object), object)).collect();
+                if self.forgetful {
+                    self.keep_wanted();
+                }
                 for (wanted, inbox) in self.guests.values() {
                     if let Some(inbox) = inbox.upgrade() {
                         inbox.put(|mail| mail.list(self.wanted_by(wanted)));
@@ -169,7 +230,10 @@ impl Inside {
                 }
             }
             Change::Applied(object) => {
-                let before = self.objects.insert(name(&object), object.clone());
+                let before = match self.forgetful && !self.is_wanted(&object) {
+                    true => self.objects.remove(&name(&object)),
+                    false => self.objects.insert(name(&object), object.clone()),
+                };
                 self.tell(before.as_ref(), Some(&object));
             }
             Change::Gone(object) => {
@@ -331,7 +395,12 @@ mod tests {
 
     fn hall() -> Arc<Hall> {
         let keeper = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
-        Arc::new(Hall { inside: Arc::default(), _keeper: keeper })
+        Arc::new(Hall { inside: Arc::new(Mutex::new(Inside::empty())), _keeper: keeper })
+    }
+
+    fn some_time_later(hall: &Hall) {
+        let opened = &mut hall.inside().opened;
+        *opened = opened.checked_sub(ARRIVAL).expect("the machine is up for longer");
     }
 
     fn wanted(labels: Option<Selector>, fields: Option<&str>, among: &[&str]) -> Wanted {
@@ -402,6 +471,43 @@ mod tests {
         assert_eq!(heard(&some), ["a-1 Running", "b-1 Running"]);
         drop(some);
         assert!(hall.inside().by_mark.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_looks_at_is_forgotten_where_it_is_much() {
+        let hall = hall();
+        let ours = hall.admit(of_app("ours"));
+        let user = |number: usize| pod(&format!("user-{number:04}"), "hub", "Running");
+        let many = |count| (0..count).map(user).chain([pod("ours-1", "ours", "Pending")]).collect();
+        let learn = |change| hall.inside().learn(change);
+        let kept = || hall.inside().objects.len();
+        learn(Change::Listed(many(2 * FOREIGN_MAX)));
+        assert_eq!(kept(), 2 * FOREIGN_MAX + 1, "others may be about to come");
+        assert_eq!(heard(&ours), ["listed ours-1"]);
+        some_time_later(&hall);
+        learn(Change::Applied(pod("ours-1", "ours", "Running")));
+        assert_eq!(kept(), 1);
+        assert_eq!(heard(&ours), ["ours-1 Running"]);
+        learn(Change::Applied(user(7)));
+        learn(Change::Listed(many(2 * FOREIGN_MAX)));
+        assert_eq!(kept(), 1);
+        assert_eq!(heard(&ours), ["listed ours-1"]);
+        // Somebody takes its label off, and puts it back.
+        learn(Change::Applied(pod("ours-1", "hub", "Running")));
+        assert_eq!((heard(&ours), kept()), (vec!["ours-1 gone".to_owned()], 0));
+        learn(Change::Applied(pod("ours-1", "ours", "Running")));
+        assert_eq!((heard(&ours), kept()), (vec!["ours-1 Running".to_owned()], 1));
+    }
+
+    #[tokio::test]
+    async fn a_small_namespace_is_remembered_whole() {
+        let hall = hall();
+        let _ours = hall.admit(of_app("ours"));
+        some_time_later(&hall);
+        let few = (0..FOREIGN_MAX).map(|number| pod(&format!("user-{number:04}"), "hub", "Running")).collect();
+        hall.inside().learn(Change::Listed(few));
+        assert!(!hall.inside().forgetful);
+        assert_eq!(heard(&hall.admit(of_app("hub"))).join(" ").split(' ').count(), FOREIGN_MAX + 1);
     }
 
     #[tokio::test]
