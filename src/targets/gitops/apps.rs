@@ -154,8 +154,7 @@ impl Seen {
                 let revision = status["lastAppliedRevision"].as_str()?;
                 revision.rsplit([':', '/', '@']).next().map(str::to_owned)
             }
-            // Its chart is of the commit before Helm has begun with it, and stays so when Helm fails or Flux goes back.
-            Tool::FluxHelmRelease => self.commit(unit).filter(|_| is_ready(status) && self.has_its_chart(unit)),
+            Tool::FluxHelmRelease => self.commit(unit),
         }
     }
 
@@ -172,7 +171,8 @@ impl Seen {
                     let at = at.map_or_else(|| "no commit".to_owned(), |at| at.chars().take(8).collect());
                     return waits(format!("its chart is of {at}"));
                 }
-                match self.has_its_chart(unit) {
+                let made = self.chart(unit).map(|chart| &chart["status"]["artifact"]["revision"]);
+                match made.is_some_and(|made| *made == object["status"]["lastAttemptedRevision"]) {
                     true => gitops::helm_release(object),
                     false => waits("it has not begun with its new chart".to_owned()),
                 }
@@ -180,21 +180,9 @@ impl Seen {
         }
     }
 
-    /// Whether Helm was last tried with the chart as its source has it.
-    fn has_its_chart(&self, unit: &Unit) -> bool {
-        let tried = self.object(unit).map(|object| &object["status"]["lastAttemptedRevision"]);
-        let made = self.chart(unit).map(|chart| &chart["status"]["artifact"]["revision"]);
-        made.is_some_and(|made| made.is_string() && Some(made) == tried)
-    }
-
     fn chart(&self, unit: &Unit) -> Option<&Value> {
         self.0.get(&chart(unit, self.object(unit)?)?)
     }
-}
-
-fn is_ready(status: &Value) -> bool {
-    let mut conditions = status["conditions"].as_array().into_iter().flatten();
-    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// Asks the tool to look at its branch without waiting for its interval.
@@ -262,17 +250,5 @@ mod tests {
         assert_eq!(seen("1.0.0+2").health(&unit, Some(commit)), Health::Ready);
         assert!(matches!(seen("1.0.0+3").health(&unit, Some(commit)), Health::Progressing { .. }));
         assert!(matches!(seen("1.0.0+2").health(&unit, Some("other")), Health::Progressing { .. }));
-
-        assert_eq!(seen("1.0.0+2").applied(&unit).as_deref(), Some(commit));
-        assert_eq!(seen("1.0.0+3").applied(&unit), None, "Helm has not begun with it");
-        for (reason, status) in [("UpgradeFailed", "False"), ("RollbackSucceeded", "False"), ("Progressing", "Unknown")]
-        {
-            let mut failed = release.clone();
-            let condition = &mut failed["status"]["conditions"][0];
-            (condition["reason"], condition["status"]) = (reason.into(), status.into());
-            let seen = Seen(BTreeMap::from([(id(&unit), failed), (chart_id.clone(), chart_of("1.0.0+2"))]));
-            assert_eq!(seen.commit(&unit).as_deref(), Some(commit));
-            assert_eq!(seen.applied(&unit), None, "{reason}: what runs is of another commit");
-        }
     }
 }
