@@ -82,6 +82,12 @@ impl KubeError {
         }
     }
 
+    /// A field that cannot be changed while the object is there, such as a Job's pods.
+    pub fn is_immutable(&self) -> bool {
+        let is = |status: &kube::core::Status| status.code == 422 && status.message.contains("field is immutable");
+        matches!(self, KubeError::Refused(status) if is(status))
+    }
+
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(404)
     }

@@ -154,7 +154,8 @@ impl Seen {
                 let revision = status["lastAppliedRevision"].as_str()?;
                 revision.rsplit([':', '/', '@']).next().map(str::to_owned)
             }
-            Tool::FluxHelmRelease => self.commit(unit),
+            // Its chart is of the commit before Helm has begun with it, and stays so when Helm fails or Flux goes back.
+            Tool::FluxHelmRelease => self.commit(unit).filter(|_| is_ready(status) && self.runs_its_chart(unit)),
         }
     }
 
@@ -171,18 +172,45 @@ impl Seen {
                     let at = at.map_or_else(|| "no commit".to_owned(), |at| at.chars().take(8).collect());
                     return waits(format!("its chart is of {at}"));
                 }
-                let made = self.chart(unit).map(|chart| &chart["status"]["artifact"]["revision"]);
-                match made.is_some_and(|made| *made == object["status"]["lastAttemptedRevision"]) {
-                    true => gitops::helm_release(object),
+                match self.has_its_chart(unit) {
+                    true => match gitops::helm_release(object) {
+                        // For a moment `Ready` is still said of the release before.
+                        Health::Ready if !self.runs_its_chart(unit) => waits("Helm has not begun with it".to_owned()),
+                        health => health,
+                    },
                     false => waits("it has not begun with its new chart".to_owned()),
                 }
             }
         }
     }
 
+    /// Whether Helm was last tried with the chart as its source has it.
+    fn has_its_chart(&self, unit: &Unit) -> bool {
+        self.is_its_chart(unit, |status| &status["lastAttemptedRevision"])
+    }
+
+    /// Whether what Helm has deployed last is of the chart as its source has it.
+    fn runs_its_chart(&self, unit: &Unit) -> bool {
+        let deployed = self.object(unit).is_some_and(|object| object["status"]["history"][0]["status"] == "deployed");
+        deployed && self.is_its_chart(unit, |status| &status["history"][0]["chartVersion"])
+    }
+
+    fn is_its_chart(&self, unit: &Unit, version: fn(&Value) -> &Value) -> bool {
+        let found = self.object(unit).map(|object| version(&object["status"]));
+        // While its source packs the chart, the commit is the new one already and the package still the old one.
+        let packed = self.chart(unit).map(|chart| &chart["status"]).filter(|status| is_ready(status));
+        let made = packed.map(|status| &status["artifact"]["revision"]);
+        made.is_some_and(|made| made.is_string() && Some(made) == found)
+    }
+
     fn chart(&self, unit: &Unit) -> Option<&Value> {
         self.0.get(&chart(unit, self.object(unit)?)?)
     }
+}
+
+fn is_ready(status: &Value) -> bool {
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// Asks the tool to look at its branch without waiting for its interval.
@@ -235,14 +263,16 @@ mod tests {
             "metadata": { "name": "hub", "namespace": "apps", "generation": 1 },
             "spec": { "chart": { "spec": { "sourceRef": { "kind": "GitRepository", "name": "repo" } } } },
             "status": { "helmChart": "apps/apps-hub", "lastAttemptedRevision": "1.0.0+2", "observedGeneration": 1,
+                "history": [{ "chartVersion": "1.0.0+2", "status": "deployed" }],
                 "conditions": [
                     { "type": "Ready", "status": "True", "reason": "UpgradeSucceeded", "observedGeneration": 1 },
                 ] },
         });
-        let chart_of = |revision: &str| {
+        let packed = |revision: &str, ready: &str| {
             json!({ "status": { "observedSourceArtifactRevision": format!("deploy/prod@sha1:{commit}"),
-            "artifact": { "revision": revision } } })
+                "artifact": { "revision": revision }, "conditions": [{ "type": "Ready", "status": ready }] } })
         };
+        let chart_of = |revision: &str| packed(revision, "True");
         let chart_id = chart(&unit, &release).expect("it has one");
         let seen =
             |revision| Seen(BTreeMap::from([(id(&unit), release.clone()), (chart_id.clone(), chart_of(revision))]));
@@ -250,5 +280,20 @@ mod tests {
         assert_eq!(seen("1.0.0+2").health(&unit, Some(commit)), Health::Ready);
         assert!(matches!(seen("1.0.0+3").health(&unit, Some(commit)), Health::Progressing { .. }));
         assert!(matches!(seen("1.0.0+2").health(&unit, Some("other")), Health::Progressing { .. }));
+
+        let packing = BTreeMap::from([(id(&unit), release.clone()), (chart_id.clone(), packed("1.0.0+2", "Unknown"))]);
+        assert!(matches!(Seen(packing).health(&unit, Some(commit)), Health::Progressing { .. }), "of the chart before");
+
+        assert_eq!(seen("1.0.0+2").applied(&unit).as_deref(), Some(commit));
+        assert_eq!(seen("1.0.0+3").applied(&unit), None, "Helm has not begun with it");
+        for (reason, status) in [("UpgradeFailed", "False"), ("RollbackSucceeded", "False"), ("Progressing", "Unknown")]
+        {
+            let mut failed = release.clone();
+            let condition = &mut failed["status"]["conditions"][0];
+            (condition["reason"], condition["status"]) = (reason.into(), status.into());
+            let seen = Seen(BTreeMap::from([(id(&unit), failed), (chart_id.clone(), chart_of("1.0.0+2"))]));
+            assert_eq!(seen.commit(&unit).as_deref(), Some(commit));
+            assert_eq!(seen.applied(&unit), None, "{reason}: what runs is of another commit");
+        }
     }
 }

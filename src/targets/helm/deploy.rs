@@ -41,6 +41,8 @@ pub enum Way {
     Forward,
     /// To what was good: nothing that can be mended may stop it.
     Back,
+    /// Over what was changed by hand: Helm runs although it believes that everything is there.
+    Over,
 }
 
 /// One unit on its way to one release.
@@ -105,7 +107,11 @@ impl<'a> Deploy<'a> {
         let place = self.target.place(self.unit).await?;
         let known = place.record.check(self.fence).await?;
         let revisions = place.storage.revisions().await?;
-        if let Some(note) = self.is_there(&place, &known, &revisions, until).await? {
+        // What does not become ready by itself needs time for being deployed again.
+        let half = Instant::now() + self.target.config.within.as_duration() / 2;
+        if self.way != Way::Over
+            && let Some(note) = self.is_there(&place, &known, &revisions, half).await?
+        {
             return Ok(note);
         }
         self.refuse_foreign(&place, &known, &revisions).await?;
@@ -169,7 +175,7 @@ impl<'a> Deploy<'a> {
             (Way::Forward, Some(pending)) if !began(known, pending) => {
                 Err(stuck::explain(place, self.unit, pending).await)
             }
-            (Way::Forward | Way::Back, _) => Ok(()),
+            (Way::Forward | Way::Back | Way::Over, _) => Ok(()),
         }
     }
 
@@ -348,7 +354,7 @@ impl<'a> Deploy<'a> {
         let watched = Watched::from(&ids).with_passing(jobs);
         match self.way {
             Way::Forward => watched,
-            Way::Back => watched.on_the_way_back(),
+            Way::Back | Way::Over => watched.on_the_way_back(),
         }
     }
 

@@ -151,7 +151,9 @@ impl HelmTarget {
         let note = match act {
             Act::Apply { release } => self.apply(release, fence).await?,
             Act::Shift { release, to } => self.shift(release, to, fence).await?,
-            Act::Retreat { from: _, to: Some(to) } => self.go_back(to, fence).await?,
+            // Over what was changed by hand.
+            Act::Retreat { from, to: Some(to) } if from.tree == to.tree => self.go_back(to, fence, Way::Over).await?,
+            Act::Retreat { from: _, to: Some(to) } => self.go_back(to, fence, Way::Back).await?,
             Act::Retreat { from, to: None } => self.take_out(from, fence).await?,
             Act::Settle { .. } => "nothing to take down".to_owned(),
         };
@@ -188,8 +190,8 @@ impl HelmTarget {
     }
 
     /// Every unit goes back, also when another one cannot.
-    async fn go_back(&self, to: &Release, fence: u64) -> Result<String, TargetError> {
-        let deployed = self.units.iter().map(|unit| self.deploy(unit, to, fence, Way::Back).run().boxed());
+    async fn go_back(&self, to: &Release, fence: u64, way: Way) -> Result<String, TargetError> {
+        let deployed = self.units.iter().map(|unit| self.deploy(unit, to, fence, way).run().boxed());
         let ended: Vec<_> = stream::iter(each(deployed)).buffer_unordered(AT_ONCE).collect().await;
         self.prune(to);
         all_or_first(ended)
@@ -215,8 +217,12 @@ impl HelmTarget {
         if let Some(open) = stuck::pending(&revisions) {
             stuck::end(&place, open).await?;
         }
+        // An install that Helm gave up waiting for may well serve, and its claims hold data: better than taken down.
         let was_good = |status: &Status| matches!(status, Status::Deployed | Status::Superseded);
-        let before = revisions.iter().rev().find(|revision| revision.tree.is_none() && was_good(&revision.status));
+        let failed = |status: &Status| *status == Status::Failed;
+        let foreign = || revisions.iter().rev().filter(|revision| revision.tree.is_none());
+        let before = foreign().find(|revision| was_good(&revision.status));
+        let before = before.or_else(|| foreign().find(|revision| failed(&revision.status)));
         match before {
             Some(before) => {
                 let rollback = self.helm.rollback(unit, before.number, self.config.hooks);

@@ -33,7 +33,7 @@ use super::{
     traffic::hand::Hand,
 };
 use crate::{
-    clients::kube::{Applied, How, KubeError},
+    clients::kube::{Applied, How, KubeError, ObjectId},
     model::TreeId,
     targets::TargetError,
 };
@@ -73,6 +73,8 @@ pub struct Wrote {
     pub taken: Vec<Conflict>,
     /// Fields that were left to others.
     pub left: Vec<Conflict>,
+    /// Jobs of another release that cannot be changed, and were left as they are.
+    pub stayed: Vec<ObjectId>,
 }
 
 /// What trying it told.
@@ -105,9 +107,10 @@ pub async fn write(
         guard.check_surely(&stage.held).await?;
         let run = Run { total, before: wrote.objects, ..Run::new(stage, tree, way, guard) };
         let results = run.all(&same).await;
-        let (taken, left) = run.noted();
-        wrote.taken.extend(taken);
-        wrote.left.extend(left);
+        let noted = run.noted();
+        wrote.taken.extend(noted.taken);
+        wrote.left.extend(noted.left);
+        wrote.stayed.extend(noted.stayed);
         let mut failure = None;
         for (manifest, result) in same.iter().zip(results) {
             match result {
@@ -269,6 +272,7 @@ struct Run<'b, 'a> {
     stop: AtomicBool,
     taken: Mutex<Vec<Conflict>>,
     left: Mutex<Vec<Conflict>>,
+    stayed: Mutex<Vec<ObjectId>>,
 }
 
 impl<'b, 'a> Run<'b, 'a> {
@@ -284,6 +288,7 @@ impl<'b, 'a> Run<'b, 'a> {
             stop: AtomicBool::new(false),
             taken: Mutex::default(),
             left: Mutex::default(),
+            stayed: Mutex::default(),
         }
     }
 
@@ -292,9 +297,12 @@ impl<'b, 'a> Run<'b, 'a> {
         join_some(manifests.iter().map(|manifest| self.unless_stopped(manifest))).await
     }
 
-    fn noted(self) -> (Vec<Conflict>, Vec<Conflict>) {
-        let inner = |list: Mutex<Vec<Conflict>>| list.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (inner(self.taken), inner(self.left))
+    fn noted(self) -> Wrote {
+        fn inner<T>(list: Mutex<Vec<T>>) -> Vec<T> {
+            list.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+        let (taken, left, stayed) = (inner(self.taken), inner(self.left), inner(self.stayed));
+        Wrote { taken, left, stayed, ..Wrote::default() }
     }
 
     fn unless_stopped<'c>(&'c self, manifest: &'c Manifest) -> BoxFuture<'c, Option<Result<Applied, Refused>>> {
@@ -345,10 +353,21 @@ impl<'b, 'a> Run<'b, 'a> {
             if !conflicts.is_empty() {
                 return Err(Refused::Conflicts(conflicts));
             }
+            if self.way != Way::Forward && manifest.id.kind == "Job" && error.is_immutable() {
+                return self.stays(manifest).await.map_err(Refused::Other);
+            }
             if !patience.again(&error).await {
                 return Err(Refused::Other(refusals::of_apply(manifest, &error)));
             }
         }
+    }
+
+    /// What ran once cannot be made to have run otherwise: users must not wait for it on the way back.
+    async fn stays(&self, manifest: &Manifest) -> Result<Applied, TargetError> {
+        let id = &manifest.id;
+        let seen = self.stage.cluster.seen(id).await.map_err(|error| refusals::about("look at", id, &error))?;
+        self.stayed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(id.clone());
+        Ok(Applied { metadata: seen.unwrap_or_default(), created: false })
     }
 
     /// How many replicas there are, where somebody else has set their number.

@@ -48,7 +48,7 @@ pub async fn whole(stage: &mut Stage<'_>, tree: &TreeId, rendered: &Rendered, wa
         Ok(wrote) => wrote,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     };
-    let watched = watch(stage, &rendered.manifests, way).await;
+    let watched = watch(stage, &rendered.manifests, way, &wrote.stayed).await;
     let ready = match watched {
         Ok(ready) => ready,
         Err(error) => return Err(note_what_is_there(stage, error).await),
@@ -88,7 +88,7 @@ pub async fn part(stage: &mut Stage<'_>, tree: &TreeId, part: &[Manifest]) -> Re
         Ok(_) => stage.held.keep().await?,
         Err(error) => return Err(note_what_is_there(stage, error).await),
     }
-    watch(stage, part, Way::Forward).await?;
+    watch(stage, part, Way::Forward, &[]).await?;
     Ok(named(part.iter().map(|manifest| &manifest.id)))
 }
 
@@ -131,6 +131,9 @@ pub async fn nothing(stage: &mut Stage<'_>) -> Result<String, TargetError> {
     if !stage.held.is_there() {
         return Ok("nothing of ours is known here".to_owned());
     }
+    // From the first deletion on nobody may take it for standing.
+    let inventory = &mut stage.held.inventory;
+    (inventory.stable, inventory.candidate, inventory.rolled) = (None, None, None);
     stage.held.keep().await?;
     let guard = Guard::over(&stage.held);
     let pruned = match prune::prune(stage, &[], &guard, Leftovers::Fail).await {
@@ -191,9 +194,14 @@ fn passing(manifests: &[Manifest]) -> impl Iterator<Item = ObjectId> {
     manifests.iter().filter(|m| health::is_collected_when_done(&m.object)).map(|m| m.id.clone())
 }
 
-async fn watch(stage: &Stage<'_>, manifests: &[Manifest], way: Way) -> Result<String, TargetError> {
-    let watched: Vec<ObjectId> =
-        manifests.iter().map(|manifest| &manifest.id).filter(|id| !order::is_only_text(id)).cloned().collect();
+async fn watch(
+    stage: &Stage<'_>,
+    manifests: &[Manifest],
+    way: Way,
+    stayed: &[ObjectId],
+) -> Result<String, TargetError> {
+    let ids = manifests.iter().map(|manifest| &manifest.id);
+    let watched: Vec<ObjectId> = ids.filter(|id| !order::is_only_text(id) && !stayed.contains(id)).cloned().collect();
     if watched.is_empty() {
         return Ok("nothing of it needs to become ready".to_owned());
     }
@@ -211,6 +219,9 @@ fn note(wrote: &Wrote, pruned: &Pruned, ready: &str, rendered: &Rendered) -> Str
     parts.extend(told(pruned));
     if !wrote.taken.is_empty() {
         parts.push(format!("taken from others: {}", conflicts::list(&wrote.taken)));
+    }
+    if !wrote.stayed.is_empty() {
+        parts.push(format!("left as another release made it: {}", named(wrote.stayed.iter())));
     }
     if !wrote.left.is_empty() {
         parts.push(format!("left to others: {}", conflicts::list(&wrote.left)));

@@ -24,10 +24,10 @@ pub(super) fn trouble(pod: &Value, rule: &pods::Rule) -> Option<Health> {
 }
 
 /// Why a pod that has failed did: the container that ended badly.
-pub(super) fn ended(pod: &Value) -> Option<Health> {
+pub(super) fn ended(pod: &Value, rule: &pods::Rule) -> Option<Health> {
     let mut all = items(&pod["status"]["initContainerStatuses"]).chain(items(&pod["status"]["containerStatuses"]));
     let bad = all.find(|c| number(&c["state"]["terminated"]["exitCode"]) != 0)?;
-    Some(Health::broken(of_exit(pod, bad, &bad["state"]["terminated"])))
+    Some(Health::broken(of_exit(pod, bad, &bad["state"]["terminated"], rule)))
 }
 
 fn of_container(pod: &Value, container: &Value, rule: &pods::Rule, is_init: bool) -> Option<Health> {
@@ -35,7 +35,9 @@ fn of_container(pod: &Value, container: &Value, rule: &pods::Rule, is_init: bool
     match text(&waiting["reason"]) {
         "" => of_runs(pod, container, rule, is_init),
         "CrashLoopBackOff" if rule.counted_by_job => None,
-        "CrashLoopBackOff" => Some(Health::broken(crash_loop(pod, container))),
+        // The kubelet says so from the second failure on, and more may be forgiven.
+        "CrashLoopBackOff" if rule.restarts > 1 && number(&container["restartCount"]) < rule.restarts => None,
+        "CrashLoopBackOff" => Some(Health::broken(crash_loop(pod, container, rule))),
         reason => of_waiting(pod, container, reason, text(&waiting["message"])),
     }
 }
@@ -125,7 +127,7 @@ fn of_runs(pod: &Value, container: &Value, rule: &pods::Rule, is_init: bool) -> 
     let failures = number(&container["restartCount"]) + i64::from(!just_now.is_null());
     let repeated = code != 0 && failures > rule.restarts && is_short(last);
     let final_end = code != 0 && !starts_again && !just_now.is_null();
-    (hopeless || repeated || final_end).then(|| Health::broken(of_exit(pod, container, last)))
+    (hopeless || repeated || final_end).then(|| Health::broken(of_exit(pod, container, last, rule)))
 }
 
 /// An init container with a restart policy of its own is a sidecar.
@@ -142,21 +144,21 @@ fn is_short(run: &Value) -> bool {
     }
 }
 
-fn crash_loop(pod: &Value, container: &Value) -> Trouble {
+fn crash_loop(pod: &Value, container: &Value, rule: &pods::Rule) -> Trouble {
     let last = &container["lastState"]["terminated"];
     let message = match last.is_null() {
         true => text(&container["state"]["waiting"]["message"]).to_owned(),
-        false => end_in_words(container, last),
+        false => end_in_words(container, last, rule),
     };
     in_container(Trouble::of_pod(pod, "CrashLoopBackOff", message, Blame::Release), container)
 }
 
-fn of_exit(pod: &Value, container: &Value, last: &Value) -> Trouble {
+fn of_exit(pod: &Value, container: &Value, last: &Value, rule: &pods::Rule) -> Trouble {
     let reason = match text(&last["reason"]) {
         "" | "Error" | "Completed" => "Crashed",
         reason => reason,
     };
-    in_container(Trouble::of_pod(pod, reason, end_in_words(container, last), Blame::Release), container)
+    in_container(Trouble::of_pod(pod, reason, end_in_words(container, last, rule), Blame::Release), container)
 }
 
 fn in_container(mut trouble: Trouble, container: &Value) -> Trouble {
@@ -165,7 +167,7 @@ fn in_container(mut trouble: Trouble, container: &Value) -> Trouble {
 }
 
 /// `it ended with exit code 1, 3 restarts so far`
-fn end_in_words(container: &Value, last: &Value) -> String {
+fn end_in_words(container: &Value, last: &Value, rule: &pods::Rule) -> String {
     let (code, signal) = (number(&last["exitCode"]), number(&last["signal"]));
     let mut words = match (text(&last["reason"]), code) {
         ("OOMKilled", _) => "it used more memory than its limit allows".to_owned(),
@@ -180,7 +182,7 @@ fn end_in_words(container: &Value, last: &Value) -> String {
         n => words.push_str(&format!(", restarted {n} times")),
     }
     let said = text(&last["message"]).trim();
-    if !said.is_empty() {
+    if !said.is_empty() && rule.quotes {
         words.push_str(&format!(": {said}"));
     }
     super::trouble::one_line(&words, 500)

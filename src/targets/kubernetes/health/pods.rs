@@ -14,11 +14,13 @@ pub struct Rule {
     pub restarts: i64,
     /// A Job counts the failures of its pods itself.
     pub counted_by_job: bool,
+    /// Whether the last words of a container may be told: some programs write secrets there.
+    pub quotes: bool,
 }
 
 impl Default for Rule {
     fn default() -> Rule {
-        Rule { restarts: 1, counted_by_job: false }
+        Rule { restarts: 1, counted_by_job: false, quotes: true }
     }
 }
 
@@ -98,7 +100,7 @@ fn failed(pod: &Value, rule: &Rule) -> Health {
             }
         }
         _ if rule.counted_by_job => Health::progressing("it failed; its Job may try again"),
-        "" => containers::ended(pod).unwrap_or_else(|| {
+        "" => containers::ended(pod, rule).unwrap_or_else(|| {
             Health::broken(Trouble::of_pod(pod, "Failed", "all of its containers have ended", Blame::Release))
         }),
         reason => Health::broken(Trouble::of_pod(pod, reason, message, Blame::Release)),

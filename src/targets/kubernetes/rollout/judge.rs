@@ -1,6 +1,9 @@
 //! What the picture means: ready, visibly broken, or still under way. Time comes in as an argument.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -64,7 +67,7 @@ struct Standing {
 impl Judge {
     pub fn new(config: &Config) -> Judge {
         Judge {
-            rule: pods::Rule { restarts: i64::from(config.restarts), counted_by_job: false },
+            rule: pods::Rule { restarts: i64::from(config.restarts), counted_by_job: false, quotes: config.logs },
             unschedulable_grace: config.unschedulable_grace.as_duration(),
             steady: config.steady.as_duration(),
             doubts: BTreeMap::new(),
@@ -73,8 +76,9 @@ impl Judge {
     }
 
     pub fn judge(&mut self, picture: &Picture, now: Instant) -> Judged {
-        let mut doubts = std::mem::take(&mut self.doubts);
+        let mut doubts = BTreeMap::new();
         let (mut missing, mut again) = (Vec::new(), None::<Instant>);
+        let mut worst: Option<Box<Trouble>> = None;
         let (mut ready_pods, mut unprobed) = (0, false);
         for id in &picture.wanted {
             if let Some(why) = forbidden(picture, id, now) {
@@ -86,19 +90,24 @@ impl Judge {
             match standing.health {
                 Health::Ready => {}
                 Health::Progressing { why } => missing.push((id.clone(), why)),
-                Health::Broken(trouble) => return Judged::Broken(trouble),
+                Health::Broken(trouble) => worst = Some(the_worse(worst, trouble)),
                 Health::Doubtful(trouble) => {
                     let key = trouble.object.clone();
-                    let since = doubts.remove(&key).unwrap_or(now);
+                    let since = self.doubts.get(&key).copied().unwrap_or(now);
                     let end = since + self.grace(&trouble);
+                    doubts.insert(key, since);
                     if now >= end {
-                        return Judged::Broken(trouble);
+                        worst = Some(the_worse(worst, trouble));
+                        continue;
                     }
-                    self.doubts.insert(key, since);
                     again = Some(again.map_or(end, |at| at.min(end)));
                     missing.push((id.clone(), trouble.headline()));
                 }
             }
+        }
+        self.doubts = doubts;
+        if let Some(trouble) = worst {
+            return Judged::Broken(trouble);
         }
         match missing.is_empty() {
             true => self.steady(picture, ready_pods, unprobed, now),
@@ -145,9 +154,15 @@ impl Judge {
     }
 
     fn workload(&self, picture: &Picture, object: &Value) -> Standing {
-        let own = health::of(object);
         let seen = health::is_observed(object) && object["metadata"]["deletionTimestamp"].is_null();
-        let pods = if seen { related::newest_pods(picture, object) } else { Vec::new() };
+        let mut pods = if seen { related::newest_pods(picture, object) } else { Vec::new() };
+        let own = match lost_nodes(picture, object) {
+            0 => health::of(object),
+            lost => {
+                pods.retain(|pod| gone_node(picture, pod).is_none());
+                without_nodes(object, lost, pods.iter().filter(|pod| pods::is_ready(pod)).count())
+            }
+        };
         let ready_pods = pods.iter().filter(|pod| pods::is_ready(pod)).count();
         let unprobed = object["kind"] != "Job" && pods.iter().any(|pod| is_unprobed(pod));
         let rule = pods::Rule { counted_by_job: object["kind"] == "Job", ..self.rule };
@@ -160,7 +175,7 @@ impl Judge {
                     None => progressing(in_words(picture, &why, &pods, &rule)),
                 },
                 // What stands in the way of its pods explains a Job that has failed, or a deadline that is over.
-                Health::Broken(trouble) => Health::Broken(Box::new(explained(*trouble, &pods))),
+                Health::Broken(trouble) => Health::Broken(Box::new(explained(*trouble, &pods, &rule))),
                 other => other,
             },
         };
@@ -174,7 +189,12 @@ impl Judge {
             match of_pod(picture, pod, rule) {
                 Health::Ready | Health::Progressing { .. } => {}
                 Health::Broken(trouble) => return Some(Health::Broken(trouble)),
-                Health::Doubtful(trouble) => doubtful = doubtful.or(Some(trouble)),
+                Health::Doubtful(trouble) => {
+                    doubtful = Some(match doubtful {
+                        Some(before) => the_worse(Some(before), trouble),
+                        None => trouble,
+                    });
+                }
             }
         }
         // The pods that make way give their room and their quota back.
@@ -201,6 +221,40 @@ fn of_pod(picture: &Picture, pod: &Value, rule: &pods::Rule) -> Health {
     }
 }
 
+/// What the release does wrong says more than what the world does: it stays when the world has mended itself.
+fn the_worse(known: Option<Box<Trouble>>, other: Box<Trouble>) -> Box<Trouble> {
+    match known {
+        Some(known) if known.blame == Blame::Release || other.blame == Blame::World => known,
+        Some(_) | None => other,
+    }
+}
+
+/// A DaemonSet's pods stay on nodes that do not answer, for as long as these are away: nobody may wait for them.
+fn lost_nodes(picture: &Picture, workload: &Value) -> usize {
+    match text(&workload["kind"]) {
+        "DaemonSet" => {
+            let pods = related::own_pods(picture, workload).into_iter();
+            let lost = pods.filter(|pod| gone_node(picture, pod).is_some());
+            lost.map(|pod| text(&pod["spec"]["nodeName"])).collect::<BTreeSet<_>>().len()
+        }
+        _ => 0,
+    }
+}
+
+/// How a DaemonSet stands on the other nodes, which are counted by the pods that are ready there.
+fn without_nodes(daemon_set: &Value, lost: usize, ready_pods: usize) -> Health {
+    let key = "desiredNumberScheduled";
+    let wanted = daemon_set["status"][key].as_u64().unwrap_or(0).saturating_sub(lost as u64);
+    let mut others = daemon_set.clone();
+    others["status"][key] = wanted.into();
+    match health::of(&others) {
+        Health::Ready if (ready_pods as u64) < wanted => {
+            progressing(format!("ready on {ready_pods} of {wanted} nodes that answer"))
+        }
+        health => health,
+    }
+}
+
 /// The node under a pod that is not ready does not answer: not the release's doing.
 fn gone_node(picture: &Picture, pod: &Value) -> Option<Trouble> {
     let name = text(&pod["spec"]["nodeName"]);
@@ -222,10 +276,10 @@ fn refused_by_event(picture: &Picture, workload: &Value) -> Option<Health> {
 }
 
 /// Adds what the pods said where the workload itself only says that it is too late.
-fn explained(mut trouble: Trouble, pods: &[&Value]) -> Trouble {
+fn explained(mut trouble: Trouble, pods: &[&Value], rule: &pods::Rule) -> Trouble {
     let failed = pods.iter().rev().find(|pod| pod["status"]["phase"] == "Failed");
     let Some(pod) = failed.or_else(|| pods.iter().find(|pod| !pods::is_ready(pod))) else { return trouble };
-    if let Health::Broken(why) = pods::of(pod, &pods::Rule { restarts: 0, counted_by_job: false }) {
+    if let Health::Broken(why) = pods::of(pod, &pods::Rule { restarts: 0, counted_by_job: false, ..*rule }) {
         trouble.message = format!("{}; {}", trouble.message, why.headline());
         trouble.container = trouble.container.or(why.container);
     }

@@ -144,7 +144,11 @@ impl Picture {
             among: Vec::new(),
         };
         let workloads = self.wanted.iter().filter_map(|id| self.object(id));
-        let pods = workloads.flat_map(|workload| related::newest_pods(self, workload));
+        let pods = workloads.flat_map(|workload| match text(&workload["kind"]) {
+            // On a node that is away its old pods stay, too.
+            "DaemonSet" => related::own_pods(self, workload),
+            _ => related::newest_pods(self, workload),
+        });
         let waiting = pods.filter(|pod| !health::pods::is_ready(pod));
         let names: BTreeSet<&str> = waiting.filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect();
         names.into_iter().take(NODES_MAX).map(node).collect()

@@ -211,6 +211,72 @@ fn a_pod_without_room_is_given_a_moment() {
 }
 
 #[test]
+fn what_was_broken_for_long_stays_broken_though_something_else_is_heard() {
+    let mut world = rolled_out(1, vec![pod("2", 1, running(), true), unscheduled(2)]);
+    assert!(world.after(0).starts_with("open"));
+    assert!(world.after(2).starts_with("broken"));
+    let mut world = world.lists("Pod", vec![pod("2", 1, running(), true), unscheduled(2)]);
+    assert!(world.after(3).starts_with("broken"), "{}", world.after(3));
+}
+
+#[test]
+fn what_the_release_does_wrong_is_not_hidden_by_a_node_that_is_away() {
+    let (mut other, mut set, mut crashing) = (deployment(1), replica_set("2"), pod("2", 3, crash(), false));
+    (other["metadata"]["name"], other["metadata"]["uid"]) = ("worker".into(), "w".into());
+    other["spec"]["selector"] = json!({ "matchLabels": { "app": "worker" } });
+    (set["metadata"]["name"], set["metadata"]["uid"]) = ("worker-2".into(), "rsw".into());
+    set["metadata"]["ownerReferences"] = json!([{ "uid": "w", "controller": true }]);
+    crashing["metadata"]["labels"] = json!({ "app": "worker" });
+    crashing["metadata"]["ownerReferences"] = json!([{ "uid": "rsw", "controller": true }]);
+    crashing["spec"]["nodeName"] = "node-2".into();
+    let mut world = World::new(vec![id("Deployment", "web"), id("Deployment", "worker")])
+        .lists("Deployment", vec![deployment(1), other])
+        .lists("ReplicaSet", vec![replica_set("2"), set])
+        .lists("Pod", vec![pod("2", 1, running(), false), crashing])
+        .lists("Node", vec![node("node-1", "Unknown"), node("node-2", "True")]);
+    world.after(0);
+    assert!(world.after(5).contains("CrashLoopBackOff"), "{}", world.after(5));
+}
+
+fn node(name: &str, ready: &str) -> Value {
+    let conditions = json!([{ "type": "Ready", "status": ready, "message": "Kubelet stopped posting node status." }]);
+    json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name }, "status": { "conditions": conditions } })
+}
+
+/// A DaemonSet of two nodes, one of which is away: its pod there is of this generation.
+fn daemon_set(there: &str, here: &str, ready_here: bool) -> World {
+    let set = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": { "namespace": "hub", "name": "web", "uid": "ds", "generation": 2,
+            "annotations": { "deprecated.daemonset.template.generation": "2" } },
+        "spec": { "selector": { "matchLabels": { "app": "web" } } },
+        "status": { "observedGeneration": 2, "desiredNumberScheduled": 2, "updatedNumberScheduled": 1,
+            "numberAvailable": 1 } });
+    let on = |number: usize, node: &str, generation: &str, ready: bool| {
+        let mut pod = pod("2", number, running(), ready);
+        pod["metadata"]["ownerReferences"] = json!([{ "uid": "ds", "controller": true }]);
+        pod["metadata"]["labels"]["pod-template-generation"] = generation.into();
+        pod["spec"]["nodeName"] = node.into();
+        pod
+    };
+    World::new(vec![id("DaemonSet", "web")])
+        .lists("DaemonSet", vec![set])
+        .lists("Pod", vec![on(1, "node-1", there, false), on(2, "node-2", here, ready_here)])
+        .lists("Node", vec![node("node-1", "Unknown"), node("node-2", "True")])
+}
+
+#[test]
+fn nobody_waits_for_a_daemon_on_a_node_that_is_away() {
+    for there in ["1", "2"] {
+        let mut world = daemon_set(there, "2", true);
+        assert_eq!(world.after(5), "ready: 1 object with 1 pod ready", "its pod there is of generation {there}");
+        let mut world = daemon_set(there, "2", false);
+        assert!(world.after(5).starts_with("open"), "{}", world.after(5));
+        let mut world = daemon_set(there, "1", true);
+        assert!(world.after(5).starts_with("open"), "the other node has the old one: {}", world.after(5));
+    }
+}
+
+#[test]
 fn who_leaves_gives_room() {
     let mut leaving = pod("1", 1, running(), true);
     leaving["metadata"]["deletionTimestamp"] = "2026-11-21T13:00:00Z".into();
