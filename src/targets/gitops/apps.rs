@@ -197,8 +197,7 @@ impl Seen {
 
     fn is_its_chart(&self, unit: &Unit, version: fn(&Value) -> &Value) -> bool {
         let found = self.object(unit).map(|object| version(&object["status"]));
-        // While its source packs the chart, the commit is the new one already and the package still the old one.
-        let packed = self.chart(unit).map(|chart| &chart["status"]).filter(|status| is_ready(status));
+        let packed = self.chart(unit).map(|chart| &chart["status"]).filter(|status| is_packed(status));
         let made = packed.map(|status| &status["artifact"]["revision"]);
         made.is_some_and(|made| made.is_string() && Some(made) == found)
     }
@@ -209,8 +208,20 @@ impl Seen {
 }
 
 fn is_ready(status: &Value) -> bool {
-    let mut conditions = status["conditions"].as_array().into_iter().flatten();
-    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    ready(status).is_some_and(|condition| condition["status"] == "True")
+}
+
+fn ready(status: &Value) -> Option<&Value> {
+    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == "Ready")
+}
+
+/// Whether a HelmChart's package is the one that it speaks of: for a moment the commit is the new one already, the condition
+/// says `packaged 'web' chart with version '1.0.0+2'`, and the package is still the old one.
+fn is_packed(status: &Value) -> bool {
+    let message = ready(status).and_then(|condition| condition["message"].as_str()).unwrap_or_default();
+    let told = message.split_once(" with version '").and_then(|(_, rest)| rest.split('\'').next());
+    let is_told = told.is_none_or(|version| status["artifact"]["revision"] == version);
+    is_ready(status) && is_told
 }
 
 /// Asks the tool to look at its branch without waiting for its interval.
@@ -268,11 +279,13 @@ mod tests {
                     { "type": "Ready", "status": "True", "reason": "UpgradeSucceeded", "observedGeneration": 1 },
                 ] },
         });
-        let packed = |revision: &str, ready: &str| {
+        let packed = |revision: &str, told: &str, ready: &str| {
+            let message = format!("packaged 'hub' chart with version '{told}'");
             json!({ "status": { "observedSourceArtifactRevision": format!("deploy/prod@sha1:{commit}"),
-                "artifact": { "revision": revision }, "conditions": [{ "type": "Ready", "status": ready }] } })
+                "artifact": { "revision": revision },
+                "conditions": [{ "type": "Ready", "status": ready, "message": message }] } })
         };
-        let chart_of = |revision: &str| packed(revision, "True");
+        let chart_of = |revision: &str| packed(revision, revision, "True");
         let chart_id = chart(&unit, &release).expect("it has one");
         let seen =
             |revision| Seen(BTreeMap::from([(id(&unit), release.clone()), (chart_id.clone(), chart_of(revision))]));
@@ -281,8 +294,10 @@ mod tests {
         assert!(matches!(seen("1.0.0+3").health(&unit, Some(commit)), Health::Progressing { .. }));
         assert!(matches!(seen("1.0.0+2").health(&unit, Some("other")), Health::Progressing { .. }));
 
-        let packing = BTreeMap::from([(id(&unit), release.clone()), (chart_id.clone(), packed("1.0.0+2", "Unknown"))]);
-        assert!(matches!(Seen(packing).health(&unit, Some(commit)), Health::Progressing { .. }), "of the chart before");
+        for packing in [packed("1.0.0+2", "1.0.0+2", "Unknown"), packed("1.0.0+2", "1.0.0+3", "True")] {
+            let seen = Seen(BTreeMap::from([(id(&unit), release.clone()), (chart_id.clone(), packing)]));
+            assert!(matches!(seen.health(&unit, Some(commit)), Health::Progressing { .. }), "of the chart before");
+        }
 
         assert_eq!(seen("1.0.0+2").applied(&unit).as_deref(), Some(commit));
         assert_eq!(seen("1.0.0+3").applied(&unit), None, "Helm has not begun with it");
