@@ -321,3 +321,37 @@ async fn a_job_that_is_collected_is_neither_broken_nor_drift() {
         assert_eq!(found, [] as [Difference; 0]);
     }
 }
+
+/// The Job of the release before was collected when it was done; the one of this name that failed since cannot be changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_cannot_be_changed_holds_up_no_way_back() {
+    let world = World::new("passed").await;
+    let job = |tag: &str| {
+        format!(
+            "apiVersion: batch/v1
+kind: Job
+metadata: {{name: migrate}}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{{name: migrate, image: 'shop/migrate:{tag}'}}]
+"
+        )
+    };
+    let release = |which: char, job_tag: &str, tag: &str| {
+        world.release(which, &[("deploy/job.yaml", &job(job_tag)), ("deploy/web.yaml", &deployment("web", tag, 1, ""))])
+    };
+    let (first, second) = (release('a', "1.0.0-good", "1.0.0-good"), release('b', "2.0.0-exit-3", "2.0.0-good"));
+    let target = world.target();
+    promote(&target, &first, 1).await;
+    world.cluster.kubectl(&["delete", "job/migrate", "-n", &world.namespace, "--wait"]).await;
+    apply(&target, &second, 1).await.expect("it can be applied");
+    let failed = shift(&target, &second, 1).await.expect_err("its Job fails").to_string();
+    assert!(failed.contains("migrate"), "{failed}");
+    let done = retreat(&target, &second, Some(&first), 1).await.expect("users go back");
+    assert!(done.note.contains("left as another release made it: ") && done.note.contains("migrate"), "{}", done.note);
+    let web = world.get("Deployment", "web").await.expect("it is there");
+    assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "shop/web:1.0.0-good");
+}
