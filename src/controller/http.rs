@@ -36,8 +36,8 @@ const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const BODIES_MAX: usize = 4;
 /// For how long a body may take: whoever stops in the middle must not keep others out.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
-/// For how long a connection may say nothing.
-const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// For how long a connection may say nothing: short, for the cluster's probes wait behind those that do.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// Connections that are open at the same time.
 const CONNECTIONS_MAX: usize = 256;
 /// After a connection could not be taken, as when there are no more file descriptors.
@@ -151,7 +151,9 @@ async fn hooks(State(desk): State<Desk>, Path(name): Path<String>, headers: Head
     let Some((followed, nudge)) = inner.nudges.iter().find(|(followed, _)| followed.as_str() == name) else {
         return StatusCode::UNAUTHORIZED;
     };
-    let Ok(turn) = inner.bodies.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE };
+    let Ok(Ok(turn)) = tokio::time::timeout(BODY_WITHIN, inner.bodies.acquire()).await else {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    };
     let body = match tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE,

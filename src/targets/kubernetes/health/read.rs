@@ -39,7 +39,9 @@ pub(super) fn read(condition: &Value) -> Condition<'_> {
 
 /// Whether the controller has seen the object as it is; yes where its kind does not say.
 pub fn is_observed(object: &Value) -> bool {
-    match object["status"]["observedGeneration"].as_i64() {
+    let seen = &object["status"]["observedGeneration"];
+    // Argo's Rollouts write it as text.
+    match seen.as_i64().or_else(|| seen.as_str()?.parse().ok()) {
         Some(seen) => seen >= number(&object["metadata"]["generation"]),
         None => true,
     }

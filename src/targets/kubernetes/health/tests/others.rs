@@ -77,6 +77,11 @@ fn any_kind_by_its_conditions() {
         ("ready", any(condition("Ready", "True", "", "")), "ready"),
         ("unseen", any(json!({ "observedGeneration": 3 })), "progressing: its controller has not seen the change yet"),
         (
+            "unseen, as text",
+            any(json!({ "observedGeneration": "3" })),
+            "progressing: its controller has not seen the change yet",
+        ),
+        (
             "not ready",
             any(condition("Ready", "False", "Creating", "the disk is made")),
             "progressing: it is not ready: the disk is made",
