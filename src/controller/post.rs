@@ -132,6 +132,7 @@ impl Post {
                 break;
             }
         }
+        self.house.metrics.left(&self.place);
     }
 
     /// Said once, counted always. It comes back with how long to wait before the next try.
