@@ -173,6 +173,24 @@ fn a_branch_that_was_rewritten() {
 }
 
 #[test]
+fn an_environment_that_cannot_be_read_hides_no_other() {
+    let both = format!("{ONE}\n{}", ONE.replace("production", "another"));
+    let sandbox = Sandbox::new(&both);
+    sandbox.piton(&["promote", "production"]).ends(0);
+    // One was never seen here, and nobody is asked.
+    let ran = sandbox.piton(&["status", "--offline"]).ends(75);
+    ran.says("cannot be read").says("quiet").says("the origin was not asked");
+    let line = sandbox.piton(&["status", "--offline", "--json"]).ends(75).json();
+    assert_eq!(line["reason_code"], "unreachable", "{line}");
+    assert_eq!(line["environments"]["another"]["exit_code"], 75, "{line}");
+    assert_eq!(line["environments"]["production"]["now"], "quiet", "{line}");
+    sandbox.piton(&["status"]).ends(0);
+    sandbox.git_in(&sandbox.origin(), &["update-ref", "refs/heads/piton/production", "piton/production~1"]);
+    let ran = sandbox.piton(&["status"]).ends(5);
+    ran.says("cannot be read").says("nothing deployed").says("`piton rollback ENV --accept-rewritten`");
+}
+
+#[test]
 fn a_branch_that_was_removed() {
     let sandbox = Sandbox::established(ONE);
     sandbox.git_in(&sandbox.origin(), &["update-ref", "-d", "refs/heads/piton/production"]);

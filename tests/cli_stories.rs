@@ -261,6 +261,22 @@ fn a_watch_that_fails_rolls_back_at_the_next_tick() {
 }
 
 #[test]
+fn a_next_step_that_cannot_be_planned_leaves_nothing_unwatched() {
+    let sandbox = Sandbox::established(WATCHED);
+    sandbox.bump("web", "1.1.0-late");
+    sandbox.piton(&["promote", "production"]).ends(0).says("promoted");
+    sandbox.write("services/web.yaml", "name: web\n");
+    sandbox.commit("no version any more");
+    let ran = until("the watch to see it", || {
+        let ran = sandbox.piton(&["tick", "--promote"]);
+        (ran.code != Some(2)).then_some(ran)
+    });
+    ran.ends(1).says("gate `work` failed").says("has no value at its place");
+    assert_eq!(sandbox.served("production"), "1.0.0");
+    sandbox.piton(&["tick", "--promote"]).ends(2).says("has no value at its place");
+}
+
+#[test]
 fn a_person_goes_back_to_good_to_a_commit_and_to_a_moment() {
     let sandbox = Sandbox::established(ONE);
     let first = sandbox.head("production");

@@ -21,6 +21,11 @@ pub const REFUSED: u8 = 4;
 pub const STUCK: u8 = 5;
 pub const TRY_AGAIN: u8 = 75;
 
+/// How grave an exit code is: stuck before rolled back before everything that only has to be tried again.
+pub fn gravity(code: u8) -> usize {
+    [DONE, PENDING, TRY_AGAIN, REFUSED, USAGE, ROLLED_BACK, STUCK].iter().position(|c| *c == code).unwrap_or(0)
+}
+
 /// The version of the JSON line.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -104,10 +109,15 @@ impl Failure {
         self
     }
 
+    /// What a script is to make of it.
+    pub fn decision(&self) -> &'static str {
+        if self.code == TRY_AGAIN { "continue" } else { "failure" }
+    }
+
     /// The same as a JSON line.
     pub fn line(&self) -> String {
-        let decision = if self.code == TRY_AGAIN { "continue" } else { "failure" };
-        let mut answer = Answer::new(self.code, decision, self.reason_code).with("message", self.message.clone());
+        let mut answer =
+            Answer::new(self.code, self.decision(), self.reason_code).with("message", self.message.clone());
         if let Some(hint) = &self.hint {
             answer = answer.with("hint", hint.clone());
         }

@@ -2,7 +2,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Answer, Failure},
+    answer::{Answer, Failure, gravity},
     desk::Desk,
     plan::step_words,
 };
@@ -25,27 +25,56 @@ pub async fn run(desk: &Desk, args: &Status) -> Result<Answer, Failure> {
     match args.offline {
         true => {
             for name in &names {
-                opened.push(desk.ledger.open_mirror(name).await?);
+                opened.push(desk.ledger.open_mirror(name).await);
             }
         }
-        false => {
-            for result in desk.ledger.open_many(&names).await {
-                opened.push(result?);
-            }
-        }
+        false => opened = desk.ledger.open_many(&names).await,
+    }
+    // One that cannot be read hides no other.
+    let opened = opened.into_iter().map(|one| one.map_err(Failure::from));
+    let rows: Vec<Row> = chosen.into_iter().zip(opened).collect();
+    if let [(_, Err(failure))] = rows.as_slice() {
+        return Err(failure.clone());
     }
     let now = desk.now();
-    let pairs: Vec<(&Environment, &Opened)> = chosen.into_iter().zip(opened.iter()).collect();
-    table(desk, &pairs, now);
-    for (environment, opened) in &pairs {
-        details(desk, environment, opened, now);
+    table(desk, &rows, now);
+    for (environment, opened) in &rows {
+        match opened {
+            Ok(opened) => details(desk, environment, opened, now),
+            Err(failure) => unread(desk, environment, failure),
+        }
     }
-    let facts: serde_json::Map<String, Value> =
-        pairs.iter().map(|(e, o)| (e.name.to_string(), facts(&o.state, o, now))).collect();
-    Ok(Answer::done("status").with("environments", facts))
+    let all: serde_json::Map<String, Value> = rows.iter().map(|(e, o)| (e.name.to_string(), known(o, now))).collect();
+    let failures = rows.iter().filter_map(|(_, opened)| opened.as_ref().err());
+    let answer = match failures.max_by_key(|failure| gravity(failure.code)) {
+        None => Answer::done("status"),
+        Some(worst) => Answer::new(worst.code, worst.decision(), worst.reason_code),
+    };
+    Ok(answer.with("environments", all))
 }
 
-fn table(desk: &Desk, pairs: &[(&Environment, &Opened)], now: Stamp) {
+/// An environment, and what it has come to or why that cannot be read.
+type Row<'a> = (&'a Environment, Result<Opened, Failure>);
+
+fn known(opened: &Result<Opened, Failure>, now: Stamp) -> Value {
+    match opened {
+        Ok(opened) => facts(&opened.state, opened, now),
+        Err(failure) => json!({
+            "exit_code": failure.code, "reason_code": failure.reason_code, "message": failure.message,
+            "hint": failure.hint,
+        }),
+    }
+}
+
+fn unread(desk: &Desk, environment: &Environment, failure: &Failure) {
+    let (voice, name) = (&desk.voice, &environment.name);
+    voice.say(format!("  {name}: {}", voice.bad(&failure.message)));
+    if let Some(hint) = &failure.hint {
+        voice.say(format!("  {name}: {}", voice.dim(format!("hint: {hint}"))));
+    }
+}
+
+fn table(desk: &Desk, rows: &[Row], now: Stamp) {
     let voice = &desk.voice;
     let mut table = Table::new();
     table.load_style(if voice.live { presets::UTF8_BORDERS_ONLY } else { presets::NOTHING });
@@ -54,16 +83,20 @@ fn table(desk: &Desk, pairs: &[(&Environment, &Opened)], now: Stamp) {
     header.extend(desk.pipeline.components.keys().map(ToString::to_string));
     header.extend(["known good".to_owned(), "now".to_owned()]);
     table.set_header(header);
-    for (environment, opened) in pairs {
-        let state = &opened.state;
+    for (environment, opened) in rows {
+        let state = opened.as_ref().map(|opened| &opened.state).ok();
         let mut row = vec![environment.name.to_string()];
-        row.extend(desk.pipeline.components.keys().map(|c| cell(state, c, now)));
-        row.push(state.good.as_ref().map_or("none".to_owned(), |g| g.commit.short().to_owned()));
-        row.push(headline(state, now));
+        row.extend(desk.pipeline.components.keys().map(|c| state.map_or(UNKNOWN.to_owned(), |s| cell(s, c, now))));
+        let good = |state: &State| state.good.as_ref().map_or("none".to_owned(), |g| g.commit.short().to_owned());
+        row.push(state.map_or(UNKNOWN.to_owned(), good));
+        row.push(state.map_or("cannot be read".to_owned(), |state| headline(state, now)));
         table.add_row(row);
     }
     voice.say(table.to_string());
 }
+
+/// Stands where nothing is known.
+const UNKNOWN: &str = "?";
 
 fn cell(state: &State, component: &ComponentName, now: Stamp) -> String {
     let live = state.live.as_ref().and_then(|l| l.versions.get(component));

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{
-    answer::{Answer, DONE, Failure, PENDING},
+    answer::{Answer, DONE, Failure, PENDING, gravity},
     desk::Desk,
     promote::{Urgency, begin, conclude, tidied},
 };
@@ -34,8 +34,6 @@ pub async fn run(desk: &Desk, args: &Tick) -> Result<Answer, Failure> {
         Ok(answer) => answer.code,
         Err(failure) => failure.code,
     };
-    // Stuck before rolled back before everything that only has to be tried again.
-    let gravity = |code: u8| [0, 3, 75, 4, 2, 1, 5].iter().position(|c| *c == code).unwrap_or(0);
     let worst = results.iter().map(|(_, result)| weight(result)).max_by_key(|code| gravity(*code)).unwrap_or(0);
     let facts: serde_json::Map<String, serde_json::Value> = results
         .iter()
@@ -54,12 +52,28 @@ pub async fn run(desk: &Desk, args: &Tick) -> Result<Answer, Failure> {
 async fn one(desk: &Desk, environment: &Environment, promote: bool) -> Result<Answer, Failure> {
     let opened = desk.read(&environment.name).await?;
     let idle = !opened.state.is_busy();
+    let mut not_begun = None;
     if idle && promote {
-        begin(desk, environment, None, Urgency::AfterRests).await?;
-    } else if idle && is_at_rest(&opened.state) && !stands_guard(desk, environment, &opened.state)? {
-        return Ok(at_rest(desk, &opened.state));
+        not_begun = begin(desk, environment, None, Urgency::AfterRests).await.err();
     }
-    let before = opened.state.last.clone();
+    let begins = promote && not_begun.is_none();
+    if idle && !begins && is_at_rest(&opened.state) && !stands_guard(desk, environment, &opened.state)? {
+        return not_begun.map_or_else(|| Ok(at_rest(desk, &opened.state)), Err);
+    }
+    // That nobody knows the next step is no reason to leave what stands there alone.
+    let carried_on = carry_on(desk, environment, &opened.state).await;
+    let Some(failure) = not_begun else { return carried_on };
+    let code = carried_on.as_ref().map_or_else(|other| other.code, |answer| answer.code);
+    if gravity(failure.code) >= gravity(code) {
+        return Err(failure);
+    }
+    desk.voice.say(format!("{}: {}", environment.name, desk.voice.bad(&failure.message)));
+    carried_on
+}
+
+/// Does what is due, and says what came of it.
+async fn carry_on(desk: &Desk, environment: &Environment, opened: &State) -> Result<Answer, Failure> {
+    let before = opened.last.clone();
     let (outcome, state) = desk.carry_on(environment, Goal::Due, Seizure::Nobody).await?;
     Ok(match (outcome, state.last != before) {
         // What ended before this tick is old news.

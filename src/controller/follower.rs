@@ -1,6 +1,11 @@
 //! One repository: looks at it by poll or by webhook, reads its pipeline files, and gives every environment its orders.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -12,14 +17,13 @@ use super::{
     eyes::Eyes,
     house::House,
     pace::{chance, jittered},
-    pipelines::{self, Known, Pipelines},
+    pipelines::{self, Known, Pipelines, PipelinesError},
     post::{Orders, Post},
 };
 use crate::{
     commands::Follow,
     ledger::{Glance, Repository, RepositoryError},
     model::{CommitId, EnvironmentName, Span},
-    planner::TreesError,
     runner::sentence,
 };
 
@@ -36,7 +40,7 @@ enum LookError {
     #[error(transparent)]
     Repository(#[from] RepositoryError),
     #[error(transparent)]
-    Trees(#[from] TreesError),
+    Pipelines(#[from] PipelinesError),
     #[error("cannot reach the git host: {0}")]
     Host(String),
 }
@@ -53,6 +57,8 @@ pub struct Follower {
     /// By the prefix of the branch and the environment, whichever file it is in: a branch has one runner here.
     posts: BTreeMap<(String, EnvironmentName), Sent>,
     tasks: JoinSet<()>,
+    /// What kept single pipelines from having all there is to know, in the last look.
+    kept_back: Vec<String>,
     said: Vec<String>,
 }
 
@@ -81,6 +87,7 @@ impl Follower {
             pipelines: Pipelines::default(),
             posts: BTreeMap::new(),
             tasks: JoinSet::new(),
+            kept_back: Vec::new(),
             said: Vec::new(),
         }
     }
@@ -113,6 +120,7 @@ impl Follower {
 
     fn report(&mut self, looked: Result<(), String>) {
         let mut wrong = self.pipelines.faults();
+        wrong.extend(self.kept_back.iter().cloned());
         self.house.pulse(&self.follow.name, looked.clone(), wrong.clone());
         if looked.is_ok() {
             self.house.metrics.looked_at(&self.follow.name, wrong.len());
@@ -127,6 +135,7 @@ impl Follower {
     }
 
     async fn look(&mut self) -> Result<(), LookError> {
+        self.kept_back.clear();
         let (clone, source) = match &self.source {
             Some(source) => source.clone(),
             None => {
@@ -137,9 +146,8 @@ impl Follower {
         };
         self.glance.forget().await;
         let (tip, host) = tip(&source, &self.follow.branch).await?;
-        if self.tip.as_ref() != Some(&tip) {
-            let tree = source.tree_of(&tip)?;
-            self.pipelines.read(&source, &clone, &self.glance, &tree)?;
+        if self.tip.as_ref() != Some(&tip) || self.pipelines.is_unread() {
+            self.pipelines.read(&source, &clone, &self.glance, &tip)?;
             self.tip = Some(tip);
         }
         let brought = match host {
@@ -148,52 +156,84 @@ impl Follower {
         };
         // A host that is away is no reason to leave what is under way alone: it goes on from what this clone has.
         if self.house.leads() {
-            self.send_out(brought.is_ok()).await?;
+            self.send_out(brought.as_ref().unwrap_or(&BTreeSet::new())).await;
         }
-        brought
+        brought.map(drop)
     }
 
-    /// What all environments come to is brought in few questions, however many there are.
-    async fn bring(&self) -> Result<(), LookError> {
-        for (_, known, _) in self.pipelines.known() {
-            for some in known.environments.chunks(BROUGHT_AT_ONCE) {
-                known.ledger.prepare(some).await.map_err(LookError::Host)?;
+    /// What all environments come to is brought in few questions, however many there are. It comes back with the files of
+    /// the pipelines that this can be said of.
+    async fn bring(&mut self) -> Result<BTreeSet<String>, LookError> {
+        let (mut brought, mut failed) = (BTreeSet::new(), Vec::new());
+        let mut failing = Duration::ZERO;
+        for (file, known, _) in self.pipelines.known() {
+            // A host that lets everybody wait is not asked for one pipeline after the other.
+            if failing > FAILING_MAX {
+                break;
+            }
+            let began = Instant::now();
+            match bring_one(known).await {
+                Ok(()) => {
+                    brought.insert(file.clone());
+                }
+                Err(why) => {
+                    failing += began.elapsed();
+                    failed.push((file.clone(), why));
+                }
             }
         }
-        Ok(())
+        match failed.first() {
+            Some((_, why)) if brought.is_empty() => Err(LookError::Host(why.clone())),
+            Some(_) | None => {
+                let said =
+                    |(file, why)| format!("pipelines/{file}: cannot bring what its environments have come to: {why}");
+                self.kept_back.extend(failed.into_iter().map(said));
+                Ok(brought)
+            }
+        }
     }
 
-    /// Sends somebody to every environment, tells the news if there can be any, and calls home who stands where nothing
-    /// is.
-    async fn send_out(&mut self, has_news: bool) -> Result<(), LookError> {
-        let known: Vec<(Known, bool)> =
-            self.pipelines.known().map(|(_, known, sound)| (known.clone(), sound)).collect();
+    /// Sends somebody to every environment, tells the news of the pipelines that can have any, and calls home who stands
+    /// where nothing is. What is wrong with one pipeline keeps nobody else waiting.
+    async fn send_out(&mut self, brought: &BTreeSet<String>) {
+        let known: Vec<(String, Known, bool)> =
+            self.pipelines.known().map(|(file, known, sound)| (file.clone(), known.clone(), sound)).collect();
         let mut wanted = Vec::new();
-        for (known, sound) in known {
-            let source = &known.pipeline.source.branch;
-            let read_at = self.tip.clone().filter(|_| *source == self.follow.branch);
-            let tip = match read_at {
-                Some(read_at) => read_at,
-                None => tip(&known.repository, source).await?.0,
-            };
+        for (file, known, sound) in known {
+            let key = |name: &EnvironmentName| (known.pipeline.prefix.clone(), name.clone());
+            wanted.extend(known.environments.iter().map(key));
+            let Some((tip, sound)) = self.source_tip(&file, &known, sound).await else { continue };
             let refs = self.glance.seen().await;
             for name in &known.environments {
-                let key = (known.pipeline.prefix.clone(), name.clone());
-                wanted.push(key.clone());
                 let signs = Signs::of(&known, name, &refs, &tip);
-                match self.posts.get_mut(&key).filter(|sent| !sent.task.is_finished()) {
-                    Some(sent) if has_news => sent.tell(&known, sound, signs),
+                match self.posts.get_mut(&key(name)).filter(|sent| !sent.task.is_finished()) {
+                    Some(sent) if brought.contains(&file) => sent.tell(&known, sound, signs),
                     Some(_) => {}
                     None => {
                         let sent = self.send(&known, name, sound, signs);
-                        self.posts.insert(key, sent);
+                        self.posts.insert(key(name), sent);
                     }
                 }
             }
         }
         self.posts.retain(|key, sent| wanted.contains(key) || sent.dismiss());
         self.house.metrics.environments(&self.follow.name, self.posts.len());
-        Ok(())
+    }
+
+    /// Up to where a pipeline's steps may lead, and whether any may begin. Without its source branch none may, and what is
+    /// under way is carried on all the same: for this the commit that was seen last is as good as any.
+    async fn source_tip(&mut self, file: &str, known: &Known, sound: bool) -> Option<(CommitId, bool)> {
+        let source = &known.pipeline.source.branch;
+        if let Some(read_at) = self.tip.clone().filter(|_| *source == self.follow.branch) {
+            return Some((read_at, sound));
+        }
+        match tip(&known.repository, source).await {
+            Ok((tip, _)) => Some((tip, sound)),
+            Err(error) => {
+                self.kept_back.push(format!("pipelines/{file}: nothing new can begin: {}", sentence(&error)));
+                known.repository.resolve(source).ok().or(self.tip.clone()).map(|tip| (tip, false))
+            }
+        }
     }
 
     fn send(&mut self, known: &Known, name: &EnvironmentName, sound: bool, signs: Signs) -> Sent {
@@ -227,6 +267,16 @@ impl Follower {
             }
         }
     }
+}
+
+/// How long questions to the host may fail before the rest of them is left for the next look.
+const FAILING_MAX: Duration = Duration::from_secs(60);
+
+async fn bring_one(known: &Known) -> Result<(), String> {
+    for some in known.environments.chunks(BROUGHT_AT_ONCE) {
+        known.ledger.prepare(some).await?;
+    }
+    Ok(())
 }
 
 /// How long leaving may wait for pages of one environment that the origin does not have yet.

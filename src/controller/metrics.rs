@@ -158,6 +158,15 @@ impl Metrics {
         self.0.stuck.get_or_create(at).set(i64::from(stuck));
     }
 
+    /// Nobody stands there any more: what was last seen is not what is there. What was counted stays.
+    pub fn left(&self, at: &Place) {
+        if at.environment == OTHERS {
+            return;
+        }
+        self.0.step.remove(at);
+        self.0.stuck.remove(at);
+    }
+
     /// The environment could not be carried on, and is tried again later.
     pub fn failed(&self, at: &Place) {
         self.0.failures.get_or_create(at).inc();
@@ -345,6 +354,22 @@ mod tests {
         metrics.environments(&repository, 1);
         metrics.leads(true, 1);
         assert_eq!(served(&metrics.page()), documented());
+    }
+
+    #[test]
+    fn an_environment_that_is_left_stands_nowhere() {
+        let metrics = Metrics::new();
+        let pipeline = PipelineName::new("hub").expect("a name");
+        let place = |name: &str| metrics.place(&pipeline, &EnvironmentName::new(name).expect("a name"));
+        for name in ["staging", "production"] {
+            metrics.standing(&place(name), 2, true);
+            metrics.failed(&place(name));
+        }
+        metrics.left(&place("staging"));
+        let page = metrics.page();
+        let of = |metric: &str| page.lines().filter(|line| line.starts_with(&format!("{metric}{{"))).count();
+        assert_eq!((of("piton_step"), of("piton_stuck"), of("piton_environment_failures_total")), (1, 1, 2), "{page}");
+        assert!(page.contains("piton_stuck{pipeline=\"hub\",environment=\"production\"} 1"), "{page}");
     }
 
     #[test]

@@ -31,6 +31,10 @@ use crate::{
 const RECHECK: Duration = Duration::from_secs(300);
 /// Pages that are read back for a trace: the longest promotions are not traced.
 const TRACED_PAGES_MAX: usize = 1_000;
+/// What could not be done while everything else could.
+const NOT_BEGUN: &str = "the next step cannot be begun";
+/// Sentences that are remembered so that they are said once; the oldest makes room.
+const SAID_MAX: usize = 8;
 /// From one look at a lease that another runner holds to the next.
 const TAKEN_PAUSE: Duration = Duration::from_secs(10);
 
@@ -90,7 +94,10 @@ pub struct Post {
     orders: watch::Receiver<Orders>,
     place: Place,
     eyes: Arc<Eyes>,
-    said: Option<String>,
+    said: Vec<String>,
+    /// Whether something is in the way in this turn.
+    troubled: bool,
+    backoff: Backoff,
 }
 
 impl Post {
@@ -102,43 +109,57 @@ impl Post {
         eyes: Arc<Eyes>,
         place: Place,
     ) -> Post {
-        Post { house, name, state_dir, orders, place, eyes, said: None }
+        let (said, backoff) = (Vec::new(), Backoff::default());
+        Post { house, name, state_dir, orders, place, eyes, said, troubled: false, backoff }
     }
 
     /// Stands until it is sent home: by the stop, or because nobody gives orders any more.
     pub async fn stand(mut self) {
-        let mut backoff = Backoff::default();
         while !self.house.stop.is_cancelled() {
             let orders = self.orders.borrow_and_update().clone();
+            self.troubled = false;
             let turn = AssertUnwindSafe(self.turn(&orders)).catch_unwind().await;
             let rest = match turn.unwrap_or(Err(Trouble::Panicked)) {
-                Ok(rest) => {
-                    backoff.reset();
-                    self.said = None;
-                    rest
-                }
-                Err(trouble) => {
-                    self.complain(&trouble);
-                    Rest::For(backoff.next())
-                }
+                Ok(rest) => rest,
+                Err(trouble) => Rest::For(self.complain("cannot be carried on", &trouble)),
             };
+            if !self.troubled {
+                self.is_well();
+            }
             // Small when idle: nothing of what was known is kept while there is nothing to do.
             drop(orders);
             if !self.rest(rest).await {
-                return;
+                break;
             }
         }
+        self.house.metrics.left(&self.place);
     }
 
-    /// Said once, counted always.
-    fn complain(&mut self, trouble: &Trouble) {
+    /// Said once, counted always. It comes back with how long to wait before the next try.
+    fn complain(&mut self, what: &str, trouble: &Trouble) -> Duration {
         self.house.metrics.failed(&self.place);
         let said = crate::runner::sentence(trouble);
-        if self.said.as_ref() != Some(&said) {
+        if self.is_new(&said) {
             let (pipeline, environment) = (&self.place.pipeline, &self.place.environment);
-            tracing::warn!(pipeline, environment, "cannot be carried on, and is tried again: {said}");
-            self.said = Some(said);
+            tracing::warn!(pipeline, environment, "{what}, and is tried again: {said}");
         }
+        self.backoff.next()
+    }
+
+    /// Whether this is said for the first time since all was well.
+    fn is_new(&mut self, said: &str) -> bool {
+        self.troubled = true;
+        if self.said.iter().any(|before| before == said) {
+            return false;
+        }
+        self.said.truncate(SAID_MAX - 1);
+        self.said.insert(0, said.to_owned());
+        true
+    }
+
+    fn is_well(&mut self) {
+        self.backoff.reset();
+        self.said.clear();
     }
 
     /// False: go home.
@@ -149,7 +170,7 @@ impl Post {
             Rest::For(pause) => pause,
             Rest::News { wake } => {
                 let recheck = jittered(RECHECK, chance());
-                wake.map_or(recheck, |wake| wake.since(self.house.clock.now()).as_duration().min(recheck))
+                self.until(wake).map_or(recheck, |left| left.min(recheck))
             }
         };
         tokio::select! {
@@ -173,19 +194,45 @@ impl Post {
             return Ok(self.leave_it_to(&taken));
         }
         if opened.state.is_busy() {
-            return self.carry_on(orders, environment, &ledger, Goal::Ended { wait_for_people: true }, None).await;
+            let goal = Goal::Ended { wait_for_people: true };
+            return self.carry_on(orders, environment, &ledger, goal, RECHECK).await;
         }
         if orders.dismissed || self.orders.has_changed().is_err() {
             return Ok(Rest::Dismissed);
         }
-        let pause = opened.state.paused(self.house.clock.now()).map(|pause| pause.until);
-        let sound = rack::unsound(&opened.state, &self.name).is_none() && pause.is_none();
-        if sound && orders.may_begin && self.begin(orders, environment, &ledger, &opened).await? {
-            return Ok(Rest::No);
+        let mut again = self.recheck(&opened.state);
+        let mut failed = false;
+        if orders.may_begin && self.is_open(&opened.state) {
+            match self.begin(orders, environment, &ledger, &opened).await {
+                Ok(true) => return Ok(Rest::No),
+                Ok(false) => {}
+                // That nobody knows the next step is no reason to leave what stands there alone.
+                Err(trouble) => (failed, again) = (true, self.complain(NOT_BEGUN, &trouble)),
+            }
         }
         let goal = if opened.state.watches.is_empty() { Goal::Due } else { Goal::Watched };
         drop(opened);
-        self.carry_on(orders, environment, &ledger, goal, pause).await
+        Ok(match self.carry_on(orders, environment, &ledger, goal, again).await? {
+            Rest::News { wake } if failed => Rest::For(self.until(wake).map_or(again, |left| left.min(again))),
+            rest @ (Rest::No | Rest::News { .. } | Rest::For(_) | Rest::Dismissed) => rest,
+        })
+    }
+
+    /// Whether a next step may begin here by what the environment has come to.
+    fn is_open(&self, state: &State) -> bool {
+        let paused = state.paused(self.house.clock.now()).is_some();
+        !state.is_busy() && !paused && rack::unsound(state, &self.name).is_none()
+    }
+
+    /// When to look again for a next step without any news: when automation has rested, at the latest.
+    fn recheck(&self, state: &State) -> Duration {
+        let rested = self.until(state.paused(self.house.clock.now()).map(|pause| pause.until));
+        let recheck = jittered(RECHECK, chance());
+        rested.map_or(recheck, |left| left.min(recheck))
+    }
+
+    fn until(&self, wake: Option<Stamp>) -> Option<Duration> {
+        wake.map(|wake| wake.since(self.house.clock.now()).as_duration())
     }
 
     /// Somebody else acts here: a CI job, a person, another controller.
@@ -197,12 +244,10 @@ impl Post {
     }
 
     fn leave_it_to(&mut self, taken: &LeaseTaken) -> Rest {
-        let said = taken.0.holder.to_string();
-        if self.said.as_ref() != Some(&said) {
+        if self.is_new(taken.0.holder.as_str()) {
             self.house.metrics.leased(&self.place, "others");
             let (pipeline, environment) = (&self.place.pipeline, &self.place.environment);
             tracing::info!(pipeline, environment, "{taken}: it is left to them until then");
-            self.said = Some(said);
         }
         let left = taken.0.until.since(self.house.clock.now()).as_duration();
         Rest::For(left.min(TAKEN_PAUSE).max(Duration::from_millis(200)))
@@ -216,16 +261,7 @@ impl Post {
         ledger: &dyn Ledger,
         opened: &Opened,
     ) -> Result<bool, Trouble> {
-        // It is closed with the program, never before.
-        let _turn = self.house.planning.acquire().await;
-        let mut upstream = Vec::new();
-        for name in &environment.after {
-            upstream.push((name.clone(), ledger.open(name).await?.state));
-        }
-        let now = self.house.clock.now();
-        let (repository, pipeline) = (&orders.repository, &orders.pipeline);
-        let upto = rack::Upto::Newest(orders.tip.clone());
-        let planned = rack::next_step(repository, pipeline, environment, &opened.state, &upstream, &upto, now).await?;
+        let planned = self.planned(orders, environment, ledger, &opened.state).await?;
         let planned = rack::with_renderer(planned, &Outside::new(environment, self.site(orders))?).await;
         let plan = match planned {
             Planned::UpToDate { .. } => return Ok(false),
@@ -241,30 +277,100 @@ impl Post {
         Ok(true)
     }
 
+    async fn planned(
+        &self,
+        orders: &Orders,
+        environment: &Environment,
+        ledger: &dyn Ledger,
+        state: &State,
+    ) -> Result<Planned, Trouble> {
+        // It is closed with the program, never before.
+        let _turn = self.house.planning.acquire().await;
+        let mut upstream = Vec::new();
+        for name in &environment.after {
+            upstream.push((name.clone(), ledger.open(name).await?.state));
+        }
+        let now = self.house.clock.now();
+        let (repository, pipeline) = (&orders.repository, &orders.pipeline);
+        let upto = rack::Upto::Newest(orders.tip.clone());
+        Ok(rack::next_step(repository, pipeline, environment, state, &upstream, &upto, now).await?)
+    }
+
+    /// Comes back when a next step may begin while people's users are only watched over: there are other orders, or what
+    /// held the step back has ended. Until then the watch is not disturbed.
+    async fn until_step(
+        &mut self,
+        orders: &Orders,
+        environment: &Environment,
+        ledger: &dyn Ledger,
+        mut again: Duration,
+    ) {
+        let mut latest = self.orders.clone();
+        let mut head_news = orders.head_news;
+        loop {
+            let news = latest.wait_for(|new| new.source_news != orders.source_news || new.head_news != head_news);
+            let heard = tokio::time::timeout(again, news).await;
+            match heard.map(|news| news.map(|new| (new.source_news, new.head_news))) {
+                // Nobody gives orders any more: the environment is gone, and what is watched there with it.
+                Ok(Err(_)) => return,
+                Ok(Ok((source, _))) if source != orders.source_news => return,
+                Ok(Ok((_, head))) => head_news = head,
+                Err(_) => {}
+            }
+            again = match self.step_or_pause(orders, environment, ledger).await {
+                Ok(None) => return,
+                Ok(Some(pause)) => {
+                    self.is_well();
+                    pause
+                }
+                Err(trouble) => self.complain(NOT_BEGUN, &trouble),
+            };
+        }
+    }
+
+    /// Nothing when there is a next step to begin, else when to look again.
+    async fn step_or_pause(
+        &self,
+        orders: &Orders,
+        environment: &Environment,
+        ledger: &dyn Ledger,
+    ) -> Result<Option<Duration>, Trouble> {
+        let state = ledger.open(&self.name).await?.state;
+        let recheck = self.recheck(&state);
+        if !orders.may_begin || orders.dismissed || !self.is_open(&state) {
+            return Ok(Some(recheck));
+        }
+        Ok(match self.planned(orders, environment, ledger, &state).await? {
+            Planned::Next(_) => None,
+            Planned::UpToDate { .. } => Some(recheck),
+        })
+    }
+
     async fn carry_on(
         &mut self,
         orders: &Orders,
         environment: &Environment,
         ledger: &dyn Ledger,
         goal: Goal,
-        pause: Option<Stamp>,
+        again: Duration,
     ) -> Result<Rest, Trouble> {
         let sockets = Outside::new(environment, self.site(orders))?;
-        let stop = self.house.stop.child_token();
+        let (house, eyes) = (self.house.clone(), self.eyes.clone());
+        let stop = house.stop.child_token();
         let runner = Runner {
             environment: self.name.clone(),
             ledger,
             sockets: &sockets,
-            clock: &self.house.clock,
-            view: self.eyes.as_ref(),
-            me: self.house.me.clone(),
+            clock: &house.clock,
+            view: eyes.as_ref(),
+            me: house.me.clone(),
             stop: stop.clone(),
-            pace: self.house.pace,
+            pace: house.pace,
         };
-        let run = runner.run(goal, self.house.seizure());
+        let run = runner.run(goal, house.seizure());
         let (outcome, state) = match goal {
             // While people's users are only watched over, a new step may begin.
-            Goal::Watched => until_news(run, &mut self.orders.clone(), orders, &stop, self.tried_again(pause)).await?,
+            Goal::Watched => stopped_by(self.until_step(orders, environment, ledger, again), run, &stop).await?,
             Goal::Ended { .. } | Goal::Due => run.await?,
         };
         self.eyes.stands(&state);
@@ -295,17 +401,6 @@ impl Post {
         }
     }
 
-    /// Comes back when automation has rested.
-    fn tried_again(&self, pause: Option<Stamp>) -> impl Future<Output = ()> + use<> {
-        let left = pause.map(|until| until.since(self.house.clock.now()).as_duration());
-        async move {
-            match left {
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
     /// When the engine wants to be asked again although nothing is under way.
     fn wake(&self, state: &State, sockets: &Outside) -> Option<Stamp> {
         let setup = Setup { tells: sockets.tells(), guard: sockets.guard(), ..Setup::default() };
@@ -324,28 +419,13 @@ impl Post {
     }
 }
 
-/// Runs until it is done, or until there may be a next step.
-async fn until_news<T>(
-    run: impl Future<Output = T>,
-    orders: &mut watch::Receiver<Orders>,
-    known: &Orders,
-    stop: &CancellationToken,
-    again: impl Future<Output = ()>,
-) -> T {
-    let news = async {
-        let is_news = |new: &Orders| new.source_news != known.source_news;
-        tokio::select! {
-            // Nobody gives orders any more: the environment is gone, and what is watched there with it.
-            _ = orders.wait_for(is_news) => {}
-            () = again => {}
-        }
-        stop.cancel();
-        std::future::pending::<()>().await
-    };
+/// Runs until it is done; the news has it write down what it has and come back.
+async fn stopped_by<T>(news: impl Future<Output = ()>, run: impl Future<Output = T>, stop: &CancellationToken) -> T {
     tokio::pin!(run);
     tokio::select! {
         biased;
-        done = &mut run => done,
-        () = news => run.await,
+        done = &mut run => return done,
+        () = news => stop.cancel(),
     }
+    run.await
 }

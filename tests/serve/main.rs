@@ -10,6 +10,7 @@ mod hooks;
 mod lease;
 mod rights;
 mod traces;
+mod troubles;
 mod world;
 
 #[used]

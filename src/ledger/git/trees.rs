@@ -6,7 +6,7 @@ use git2::{Delta, DiffOptions, FileMode, ObjectType, Oid, Patch, build::TreeUpda
 
 use super::repository::Repository;
 use crate::{
-    model::{FileChange, TreeId},
+    model::{CommitId, FileChange, TreeId},
     planner::{Changed, Trees, TreesError},
 };
 
@@ -30,6 +30,48 @@ impl Repository {
         });
         listed.map_err(|e: git2::Error| failed(doing(), e))
     }
+}
+
+/// How far down the first-parent line earlier contents of a file are looked for.
+const EARLIER_COMMITS_MAX: usize = 2_000;
+
+impl Repository {
+    /// What a file was before, newest first, at most so many contents: one for each change of it on the first-parent line
+    /// down from a commit, as far as this clone has the line. It ends where there is no such file.
+    pub fn earlier(&self, from: &CommitId, path: &str, most: usize) -> Result<Vec<Vec<u8>>, TreesError> {
+        let doing = || format!("read what {path} was before commit {from}");
+        check_path(path).map_err(|e| failed(doing(), e))?;
+        self.with(|repo| earlier(repo, Oid::from_str(from.as_str())?, path, most))
+            .map_err(|e: git2::Error| failed(doing(), e))
+    }
+}
+
+fn earlier(repo: &git2::Repository, from: Oid, path: &str, most: usize) -> Result<Vec<Vec<u8>>, git2::Error> {
+    let mut blobs = Vec::new();
+    let mut next = Some(from);
+    for _ in 0..EARLIER_COMMITS_MAX {
+        // A clone without all of the history ends somewhere.
+        let commit = match next.map(|oid| repo.find_commit(oid)) {
+            None => break,
+            Some(Err(e)) if e.code() == git2::ErrorCode::NotFound => break,
+            Some(commit) => commit?,
+        };
+        let blob = match commit.tree()?.get_path(Path::new(path)) {
+            Ok(entry) if entry.kind() == Some(ObjectType::Blob) => entry.id(),
+            Ok(_) => break,
+            Err(e) if e.code() == git2::ErrorCode::NotFound => break,
+            Err(e) => return Err(e),
+        };
+        if blobs.last() != Some(&blob) {
+            blobs.push(blob);
+        }
+        if blobs.len() > most {
+            break;
+        }
+        next = commit.parent_ids().next();
+    }
+    // The first is what it is.
+    blobs.iter().skip(1).map(|blob| Ok(repo.find_blob(*blob)?.content().to_vec())).collect()
 }
 
 /// A unified diff that is longer is left out: it rides in the ledger, and nobody reads it there.
