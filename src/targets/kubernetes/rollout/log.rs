@@ -40,10 +40,11 @@ async fn last_lines(pods: &Api<Pod>, pod: &str, container: Option<&str>) -> Opti
     };
     let (ended, current) = (params(true), params(false));
     let (ended, current) = futures_util::join!(pods.logs(pod, &ended), pods.logs(pod, &current));
-    ended.ok().filter(has_words).or_else(|| current.ok().filter(has_words))
+    let told = |log: &String| has_words(log);
+    ended.ok().filter(told).or_else(|| current.ok().filter(told))
 }
 
-fn has_words(log: &String) -> bool {
+fn has_words(log: &str) -> bool {
     !log.trim().is_empty() && !log.starts_with(NO_LOG)
 }
 
@@ -59,7 +60,7 @@ mod tests {
             (" \n", false),
             ("unable to retrieve container logs for containerd://49503c322cd00ebb", false),
         ] {
-            assert_eq!(has_words(&text.to_owned()), has, "{text:?}");
+            assert_eq!(has_words(text), has, "{text:?}");
         }
     }
 }
