@@ -53,11 +53,15 @@ fn a_killed_promotion_is_finished_by_the_next_one() {
         sandbox.bump("web", &format!("1.{}.0", number + 1));
         let mut running = sandbox.start(&["promote", "production"]);
         running.until_said(moment);
+        let killed = format!(".{}.", running.pid());
         running.signal(Signal::SIGKILL);
         assert_eq!(running.wait().code, None);
         let ran = sandbox.piton(&["promote", "production"]).ends(0);
         assert_eq!(sandbox.served("production"), format!("1.{}.0", number + 1), "{moment}: {ran}");
-        assert_eq!(sandbox.status("production")["lease"], json!(null));
+        // Where all was done but putting the lease away, the next one had nothing to do; a dead holder's lease is free.
+        let lease = &sandbox.status("production")["lease"];
+        let is_of_killed = lease["nonce"].as_str().is_some_and(|nonce| nonce.contains(&killed));
+        assert!(lease.is_null() || is_of_killed, "{moment}: {lease}");
     }
 }
 

@@ -43,7 +43,10 @@ pub fn open(cluster: &Cluster, need: Need, pace: Pace, to: Sender<(Need, Change)
         match seat {
             Seat::Alone(_token) => in_person(&cluster, need, pace, to).await,
             Seat::InTheHall(hall) => {
-                let guest = hall.admit(wanted);
+                let Some(guest) = hall.admit(wanted) else {
+                    drop(hall);
+                    return in_person(&cluster, need, pace, to).await;
+                };
                 drop(hall);
                 let left = guest.listen(&need, &to).await;
                 drop(guest);
@@ -142,10 +145,13 @@ impl Hall {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A guest hears at once what is known already.
-    fn admit(self: &Arc<Hall>, wanted: Wanted) -> Guest {
+    /// A guest hears at once what is known already; `None`: some of it was forgotten.
+    fn admit(self: &Arc<Hall>, wanted: Wanted) -> Option<Guest> {
         let inbox = Arc::new(Inbox::default());
         let mut inside = self.inside();
+        if inside.forgetful {
+            return None;
+        }
         let number = inside.next_guest;
         inside.next_guest += 1;
         if inside.listed {
@@ -159,7 +165,7 @@ impl Hall {
         }
         inside.guests.insert(number, (wanted, Arc::downgrade(&inbox)));
         drop(inside);
-        Guest { hall: self.clone(), number, inbox }
+        Some(Guest { hall: self.clone(), number, inbox })
     }
 }
 
@@ -398,6 +404,10 @@ mod tests {
         Arc::new(Hall { inside: Arc::new(Mutex::new(Inside::empty())), _keeper: keeper })
     }
 
+    fn admitted(hall: &Arc<Hall>, wanted: Wanted) -> Guest {
+        hall.admit(wanted).expect("it knows all")
+    }
+
     fn some_time_later(hall: &Hall) {
         let opened = &mut hall.inside().opened;
         *opened = opened.checked_sub(ARRIVAL).expect("the machine is up for longer");
@@ -436,12 +446,12 @@ mod tests {
     #[tokio::test]
     async fn everybody_hears_of_their_own() {
         let hall = hall();
-        let early = hall.admit(of_app("a"));
+        let early = admitted(&hall, of_app("a"));
         assert_eq!(heard(&early), [""; 0], "nothing was looked at yet");
         let learn = |change| hall.inside().learn(change);
         learn(Change::Listed(vec![pod("a-1", "a", "Pending"), pod("b-1", "b", "Pending")]));
-        let late = hall.admit(of_app("b"));
-        let one = hall.admit(wanted(None, Some("metadata.name=a-1"), &[]));
+        let late = admitted(&hall, of_app("b"));
+        let one = admitted(&hall, wanted(None, Some("metadata.name=a-1"), &[]));
         assert_eq!(heard(&early), ["listed a-1"]);
         assert_eq!(heard(&late), ["listed b-1"]);
         assert_eq!(heard(&one), ["listed a-1"]);
@@ -463,7 +473,7 @@ mod tests {
     async fn whoever_wants_some_of_several_hears_of_each() {
         let hall = hall();
         hall.inside().learn(Change::Listed(vec![pod("a-1", "a", "Pending"), pod("c-1", "c", "Pending")]));
-        let some = hall.admit(wanted(None, None, &["a", "b"]));
+        let some = admitted(&hall, wanted(None, None, &["a", "b"]));
         assert_eq!(heard(&some), ["listed a-1"]);
         for app in ["a", "b", "c"] {
             hall.inside().learn(Change::Applied(pod(&format!("{app}-1"), app, "Running")));
@@ -476,7 +486,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_looks_at_is_forgotten_where_it_is_much() {
         let hall = hall();
-        let ours = hall.admit(of_app("ours"));
+        let ours = admitted(&hall, of_app("ours"));
         let user = |number: usize| pod(&format!("user-{number:04}"), "hub", "Running");
         let many = |count| (0..count).map(user).chain([pod("ours-1", "ours", "Pending")]).collect();
         let learn = |change| hall.inside().learn(change);
@@ -488,6 +498,7 @@ mod tests {
         learn(Change::Applied(pod("ours-1", "ours", "Running")));
         assert_eq!(kept(), 1);
         assert_eq!(heard(&ours), ["ours-1 Running"]);
+        assert!(hall.admit(of_app("hub")).is_none(), "it cannot tell of what it has forgotten");
         learn(Change::Applied(user(7)));
         learn(Change::Listed(many(2 * FOREIGN_MAX)));
         assert_eq!(kept(), 1);
@@ -502,20 +513,20 @@ mod tests {
     #[tokio::test]
     async fn a_small_namespace_is_remembered_whole() {
         let hall = hall();
-        let _ours = hall.admit(of_app("ours"));
+        let _ours = admitted(&hall, of_app("ours"));
         some_time_later(&hall);
         let few = (0..FOREIGN_MAX).map(|number| pod(&format!("user-{number:04}"), "hub", "Running")).collect();
         hall.inside().learn(Change::Listed(few));
         assert!(!hall.inside().forgetful);
-        assert_eq!(heard(&hall.admit(of_app("hub"))).join(" ").split(' ').count(), FOREIGN_MAX + 1);
+        assert_eq!(heard(&admitted(&hall, of_app("hub"))).join(" ").split(' ').count(), FOREIGN_MAX + 1);
     }
 
     #[tokio::test]
     async fn whoever_comes_while_nothing_is_heard_hears_that() {
         let hall = hall();
-        let early = hall.admit(of_app("a"));
+        let early = admitted(&hall, of_app("a"));
         hall.inside().learn(Change::Lost(KubeError::Unreachable("no answer".to_owned())));
-        let late = hall.admit(of_app("b"));
+        let late = admitted(&hall, of_app("b"));
         for guest in [&early, &late] {
             assert_eq!(heard(guest), ["lost: the API server did not answer: no answer"]);
         }

@@ -248,6 +248,7 @@ fn without_nodes(daemon_set: &Value, lost: usize, ready_pods: usize) -> Health {
     let mut others = daemon_set.clone();
     others["status"][key] = wanted.into();
     match health::of(&others) {
+        Health::Ready if wanted == 0 => progressing("none of its nodes answers"),
         Health::Ready if (ready_pods as u64) < wanted => {
             progressing(format!("ready on {ready_pods} of {wanted} nodes that answer"))
         }

@@ -234,21 +234,17 @@ impl Steer<'_> {
 
     /// Takes the canary out of the routes for good.
     pub async fn clear(&self) -> Result<(), TargetError> {
-        for id in self.routes().await? {
+        let routes = self.routes().await?;
+        for id in &routes {
             match self.router {
-                Router::Nginx(nginx) => self.hand.delete(&nginx.beside(&id)).await?,
+                Router::Nginx(nginx) => self.hand.delete(&nginx.beside(id)).await?,
                 Router::Gateway(_) | Router::Istio(_) | Router::Traefik(_) | Router::Generic(_) | Router::Replicas => {
-                    self.clear_on(&id).await?;
+                    self.cleared_on(id).await?;
                 }
             }
         }
-        Ok(())
-    }
-
-    async fn clear_on(&self, id: &ObjectId) -> Result<(), TargetError> {
-        self.cleared_on(id).await?;
-        // Last: the route may have led to them.
-        for companion in self.router.companion_ids(self.pair, id, &self.extras) {
+        // Last: any of the routes may have led to them.
+        for companion in routes.iter().flat_map(|id| self.router.companion_ids(self.pair, id, &self.extras)) {
             self.hand.delete(&companion).await?;
         }
         Ok(())
