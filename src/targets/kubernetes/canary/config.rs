@@ -1,7 +1,8 @@
 //! What a pipeline file says about the canaries of an environment.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde_json::Value;
 
 use super::names;
 use crate::{
@@ -17,11 +18,22 @@ pub struct Config {
     pub tracks: Vec<Track>,
 }
 
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum OneOrMore {
     One(Box<Track>),
     More(Vec<Track>),
+}
+
+/// By hand, so that a wrong key is named: an untagged enum only says that nothing fits.
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OneOrMore, D::Error> {
+        let read = match Value::deserialize(deserializer)? {
+            list @ Value::Array(_) => serde_json::from_value(list).map(OneOrMore::More),
+            one => serde_json::from_value(one).map(OneOrMore::One),
+        };
+        read.map_err(D::Error::custom)
+    }
 }
 
 /// A Deployment that is tried beside itself.
@@ -250,6 +262,9 @@ mod tests {
         let gateway = "router: { gateway: { routes: [web] } }";
         let cases = [
             ("[]".to_owned(), "there is no canary in the list"),
+            (track(&format!("{gateway}, mirrors: 5%")), "unknown field `mirrors`"),
+            (format!("{{ deployment: web, service: web, {gateway}, mirrors: 5% }}"), "unknown field `mirrors`"),
+            ("5".to_owned(), "invalid type: integer `5`"),
             (track("router: replicas, mirror: 10%"), "the router `replicas` cannot mirror"),
             (track(&format!("{gateway}, testers: {{}}")), "names no header and no cookie"),
             (track(&format!("{gateway}, verify: {{ url: x }}")), "needs `header` or `json`"),
